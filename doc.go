@@ -1,0 +1,8 @@
+// Package kldload is the module root of the image factory: one binary,
+// one pipeline, one direction.
+//
+//	template + darksite ─► tree ─► provision ─► seal ─► disk ─► formats ─► boot, check
+//
+// The map of the rooms, floor by floor, is docs/design/architecture.md; import
+// arrows point to a lower floor only, and .depguard.json keeps them so.
+package kldload
