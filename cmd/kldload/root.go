@@ -1,0 +1,92 @@
+package main
+
+import (
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kldload/kldload/internal/ui"
+)
+
+// app is what every command needs: the streams, and the UI once the flags
+// that choose it are parsed.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	ui             *ui.UI
+	json, quiet    bool
+}
+
+// Command groups of the first help screen: what a person wants.
+const (
+	groupMake = "make"
+	groupLook = "look"
+	groupKeep = "keep"
+)
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kldload",
+		Short: "The image factory: a template and an offline mirror in, a sealed golden image out",
+		Example: `  kldload darksite create --distro debian --release bookworm --profile server --output darksites/bookworm
+  kldload build packer/kldload-server`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version(),
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			mode := ui.Auto
+			switch {
+			case a.json && a.quiet:
+				return usagef("--json and --quiet exclude each other")
+			case a.json:
+				mode = ui.JSON
+			case a.quiet:
+				mode = ui.Quiet
+			}
+			a.ui = ui.New(a.stdout, mode)
+			return nil
+		},
+	}
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print events as JSON lines")
+	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print the result alone")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%w\nhint: %s --help", err, c.CommandPath())
+	})
+	root.AddGroup(
+		&cobra.Group{ID: groupMake, Title: "Make:"},
+		&cobra.Group{ID: groupLook, Title: "Look:"},
+		&cobra.Group{ID: groupKeep, Title: "Keep:"},
+	)
+	return root
+}
+
+// packerArgs lets long flags be spelled with one dash, as Packer users and
+// their scripts do (-var, -var-file=…, -on-error=…): an argument of one dash
+// whose name is a long flag of some command gets its second dash. Arguments
+// after "--" are left alone.
+func packerArgs(root *cobra.Command, args []string) []string {
+	long := map[string]bool{}
+	var collect func(*cobra.Command)
+	collect = func(c *cobra.Command) {
+		for _, name := range flagNames(c) {
+			long[name] = true
+		}
+		for _, sub := range c.Commands() {
+			collect(sub)
+		}
+	}
+	collect(root)
+	out := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && len(name) > 1 && long[name] {
+			arg = "-" + arg
+		}
+		out = append(out, arg)
+	}
+	return out
+}
