@@ -1,0 +1,40 @@
+// Package diskimage reads and writes virtual disk images.
+//
+// Its noun is the [Disk]: a sparse, random-access virtual disk that knows its
+// size and where its data lies. [Open] recognises an image by its content and
+// gives a Disk; [Write] reads a Disk once and feeds any number of sinks in that
+// one pass, so that asking for three formats costs one read and, where the
+// formats allow, one compression. Holes are found in the file system
+// (SEEK_DATA, SEEK_HOLE) or in the image's tables and never read; blocks that
+// turn out to be zero become holes.
+//
+// # Supported
+//
+//   - raw: sparse files and block devices (read), sparse files (write).
+//   - qcow2 version 2 and 3: clusters of 512 B to 2 MiB, plain, deflate and
+//     zstd compressed clusters, zero clusters, backing chains (read); version 3
+//     plain, deflate and zstd, stand-alone (write).
+//
+// The format is defined in QEMU's docs/interop/qcow2.rst,
+// https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst.
+//
+// # Not supported
+//
+// Encrypted qcow2, external data files, extended L2 entries (subclusters) and
+// images marked corrupt are refused by name. Internal snapshots, bitmaps and
+// refcounts are not looked at: the active disk is what is read. Nothing is
+// changed in place: a sink writes a new image from its start. Images are not
+// locked; whether a disk is in use by someone else is the caller's question.
+//
+// # Files
+//
+// A sink writes to a [Target] that the caller opens and closes. Giving the file
+// its final name only once Write has returned nil, and syncing it, is the
+// caller's job: after an error a target holds an unusable part of an image.
+//
+// Images are foreign bytes. Every table offset and length is checked before it
+// is used, memory is bounded whatever a header claims, and errors name the
+// structure and its offset; [ErrCorrupt] and [ErrUnsupported] tell the two
+// kinds of refusal apart. A small image can still stand for a very large disk:
+// check [Disk].Size before writing one out.
+package diskimage

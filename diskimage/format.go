@@ -1,0 +1,76 @@
+package diskimage
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+)
+
+// Format is the name of an image format, spelled as qemu-img spells it.
+type Format string
+
+// Formats that Detect can tell. Those without a reader are named so that such
+// an image is refused rather than taken for a raw disk.
+const (
+	Raw   Format = "raw"
+	QCOW2 Format = "qcow2"
+	VMDK  Format = "vmdk"
+	VHD   Format = "vpc"
+	VHDX  Format = "vhdx"
+	VDI   Format = "vdi"
+	LUKS  Format = "luks"
+	OVA   Format = "ova"
+	Gzip  Format = "gzip"
+	XZ    Format = "xz"
+	Zstd  Format = "zstd"
+)
+
+// signature is a magic number at a fixed place; at < 0 counts from the end.
+type signature struct {
+	format Format
+	at     int64
+	magic  string
+}
+
+var signatures = [...]signature{
+	{QCOW2, 0, "QFI\xfb"},
+	{VMDK, 0, "KDMV"},
+	{VMDK, 0, "COWD"},
+	{VMDK, 0, "# Disk DescriptorFile"},
+	{VHDX, 0, "vhdxfile"},
+	{VHD, 0, "conectix"},    // dynamic: a copy of the footer at the head
+	{VHD, -512, "conectix"}, // fixed: the footer alone
+	{VDI, 64, "\x7f\x10\xda\xbe"},
+	{LUKS, 0, "LUKS\xba\xbe"},
+	{OVA, 257, "ustar"},
+	{Gzip, 0, "\x1f\x8b\x08"},
+	{XZ, 0, "\xfd7zXZ\x00"},
+	{Zstd, 0, "\x28\xb5\x2f\xfd"},
+}
+
+// Detect tells the format from the content of the first sector and, for fixed
+// VHD, the last one. What carries no known magic is Raw.
+//
+// The owner of a raw disk decides what its first sector holds and can make it
+// look like another format; name the format in OpenOptions where that matters.
+func Detect(r io.ReaderAt, size int64) (Format, error) {
+	head := make([]byte, min(size, 512))
+	if err := readFull(r, head, 0); err != nil {
+		return "", fmt.Errorf("reading first sector: %w", err)
+	}
+	tail := make([]byte, min(size, 512))
+	if err := readFull(r, tail, size-int64(len(tail))); err != nil {
+		return "", fmt.Errorf("reading last sector: %w", err)
+	}
+	for _, s := range signatures {
+		from := head
+		at := s.at
+		if at < 0 {
+			from, at = tail, at+int64(len(tail))
+		}
+		if at >= 0 && at <= int64(len(from)) && bytes.HasPrefix(from[at:], []byte(s.magic)) {
+			return s.format, nil
+		}
+	}
+	return Raw, nil
+}

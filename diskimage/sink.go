@@ -1,0 +1,147 @@
+package diskimage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+)
+
+// Target is where a sink writes: an *os.File open for reading and writing, or
+// anything like it. What it held before is dropped.
+type Target interface {
+	io.WriterAt
+	io.ReaderAt // the finished image is read back to hash it
+	Truncate(size int64) error
+}
+
+// Result describes a finished image.
+type Result struct {
+	Format Format
+	Size   int64  // length of the file in bytes
+	SHA256 string // of the whole file, in hex; empty when it was not asked for
+}
+
+// Sink turns the blocks of a disk into one output. Write calls Begin once, then
+// Encode for every block that holds data, then Finish once; after an error of
+// any sink nothing more is called.
+//
+// A sink that cannot work on blocks smaller than some size also has a method
+// BlockSize() int, see BlockSizer.
+type Sink interface {
+	// Begin takes the size of the disk in bytes.
+	Begin(size int64) error
+
+	// Encode does the costly part of the work on one block. It is called by
+	// several goroutines at once and in no order, so the bytes it makes may
+	// depend on the block alone. The Commit it returns, when not nil, is
+	// called later by one goroutine in the order of the blocks; that is where
+	// output whose place depends on what came before is written. The block
+	// stays as it is until Commit has returned.
+	Encode(b *Block) (commit Commit, err error)
+
+	// Finish writes what is left to write. It is not called while a commit
+	// runs. The Finish of several sinks run at once.
+	Finish(ctx context.Context) (Result, error)
+}
+
+// Commit is the part of a sink's work on a block that has to be in order.
+type Commit func(ctx context.Context) error
+
+// BlockSizer is a Sink that wants its blocks to be a multiple of a size: a
+// power of two up to 2 MiB.
+type BlockSizer interface {
+	BlockSize() int
+}
+
+// Block is a piece of a disk on its way to the sinks, aligned to its size.
+type Block struct {
+	// Offset is the block's place on the disk.
+	Offset int64
+	// Data is what the disk holds there, never all zero. It is as long as
+	// every other block's, or ends with the disk. Sinks do not change it.
+	Data []byte
+
+	buf     []byte // Data, then zeros up to the full size
+	extents []extent
+	codec   *compressor
+	packed  map[packing][][]byte // what has been compressed so far
+	arena   []byte
+
+	commits []Commit
+	ready   chan struct{} // closed when commits are known
+	left    counter       // sinks that are not done with the block
+}
+
+type extent struct{ start, end int64 }
+
+// packing names one way to compress a block.
+type packing struct {
+	zstd bool
+	size int
+}
+
+// compressed cuts the block into clusters of the given size, the last one
+// filled with zeros, and compresses each by itself. An all-zero cluster gives
+// nil, one that does not shrink gives its own bytes. The work is done once for
+// all sinks that ask for the same; the result lives as long as the block.
+func (b *Block) compressed(p packing) ([][]byte, error) {
+	if done, ok := b.packed[p]; ok {
+		return done, nil
+	}
+	out := make([][]byte, 0, len(b.buf)/p.size)
+	for at := 0; at < len(b.Data); at += p.size {
+		cluster := b.buf[at : at+p.size]
+		if isZero(cluster) {
+			out = append(out, nil)
+			continue
+		}
+		from := len(b.arena)
+		arena, err := b.codec.compress(b.arena, cluster, p.zstd)
+		if err != nil {
+			return nil, fmt.Errorf("compressing at offset %#x: %w", b.Offset+int64(at), err)
+		}
+		if len(arena)-from >= p.size {
+			out = append(out, cluster)
+			b.arena = arena[:from]
+			continue
+		}
+		b.arena = arena
+		out = append(out, arena[from:len(arena):len(arena)])
+	}
+	b.packed[p] = out
+	return out, nil
+}
+
+// hashTarget reads the finished file once and returns its SHA-256 in hex.
+func hashTarget(ctx context.Context, t io.ReaderAt, size int64) (string, error) {
+	h := sha256.New()
+	buf := make([]byte, 1<<20)
+	for off := int64(0); off < size; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		p := buf[:min(int64(len(buf)), size-off)]
+		if err := readFull(t, p, off); err != nil {
+			return "", fmt.Errorf("reading back at offset %#x: %w", off, err)
+		}
+		h.Write(p)
+		off += int64(len(p))
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// hashZeros feeds h with n zero bytes.
+func hashZeros(ctx context.Context, h hash.Hash, n int64) error {
+	for n > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		k := min(n, int64(len(zeros)))
+		h.Write(zeros[:k])
+		n -= k
+	}
+	return nil
+}

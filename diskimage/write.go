@@ -1,0 +1,279 @@
+package diskimage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// minBlock is the size of a block unless a sink wants a larger one: large
+	// enough to make system calls cheap, small enough to spread over cores.
+	minBlock = 512 << 10
+
+	// maxInFlight bounds the disk bytes held at once. Each sink's compressed
+	// form can add as much again.
+	maxInFlight = 32 << 20
+)
+
+type counter = atomic.Int32
+
+// WriteOptions are the options of Write.
+type WriteOptions struct {
+	// Jobs is the number of goroutines that read and compress; 0 means one
+	// for each processor. It has no influence on the output.
+	Jobs int
+	// Progress, when set, is told how far into the disk all sinks have got,
+	// in bytes. Calls come one at a time and never go back; the last one,
+	// with done == total, comes when the outputs are complete.
+	Progress func(done, total int64)
+}
+
+// Write reads d once, from start to end and leaving out its holes, and feeds
+// every sink. The results are in the order of the sinks. After an error, or
+// when ctx is cancelled, the targets hold unusable parts of images.
+func Write(ctx context.Context, d Disk, opts WriteOptions, sinks ...Sink) ([]Result, error) {
+	e, err := newEngine(d, opts, sinks)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sinks {
+		if err := s.Begin(e.size); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.run(ctx); err != nil {
+		return nil, err
+	}
+	results, err := finish(ctx, sinks)
+	if err == nil && opts.Progress != nil {
+		opts.Progress(e.size, e.size)
+	}
+	return results, err
+}
+
+func finish(ctx context.Context, sinks []Sink) ([]Result, error) {
+	results := make([]Result, len(sinks))
+	errs := make([]error, len(sinks))
+	var wg sync.WaitGroup
+	for i, s := range sinks {
+		wg.Go(func() { results[i], errs[i] = s.Finish(ctx) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// engine moves blocks through three stages: one goroutine walks the disk's
+// extents and fills in what to read, workers read and encode, and one goroutine
+// for each sink commits the blocks in order. A fixed set of blocks goes round,
+// which bounds memory.
+type engine struct {
+	disk      Disk
+	size      int64
+	sinks     []Sink
+	jobs      int
+	blockSize int64
+	progress  func(done, total int64)
+
+	free  chan *Block
+	work  chan *Block
+	order []chan *Block // one for each sink
+}
+
+func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
+	if len(sinks) == 0 {
+		return nil, errors.New("writing a disk: no sink given")
+	}
+	e := &engine{disk: d, size: d.Size(), sinks: sinks, jobs: opts.Jobs, blockSize: minBlock, progress: opts.Progress}
+	if e.jobs <= 0 {
+		e.jobs = runtime.GOMAXPROCS(0)
+	}
+	for _, s := range sinks {
+		if b, ok := s.(BlockSizer); ok {
+			n := b.BlockSize()
+			if n <= 0 || n&(n-1) != 0 || n > maxClusterSize {
+				return nil, fmt.Errorf("writing a disk: block size %d, want a power of two up to %d", n, maxClusterSize)
+			}
+			e.blockSize = max(e.blockSize, int64(n))
+		}
+	}
+	n := int(max(2, min(int64(4*e.jobs), maxInFlight/e.blockSize)))
+	e.free = make(chan *Block, n)
+	e.work = make(chan *Block, n)
+	for range n {
+		e.free <- &Block{packed: map[packing][][]byte{}}
+	}
+	for range sinks {
+		e.order = append(e.order, make(chan *Block, n))
+	}
+	return e, nil
+}
+
+func (e *engine) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	start := func(stage func() error) {
+		wg.Go(func() {
+			if err := stage(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	start(func() error { return e.dispatch(ctx) })
+	for range e.jobs {
+		start(func() error { return e.encode(ctx) })
+	}
+	for i := range e.sinks {
+		start(func() error { return e.commit(ctx, i) })
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// dispatch walks the extents and sends a block for each piece of the disk that
+// has any.
+func (e *engine) dispatch(ctx context.Context) error {
+	defer func() {
+		close(e.work)
+		for _, c := range e.order {
+			close(c)
+		}
+	}()
+	var b *Block
+	for off := int64(0); off < e.size; {
+		start, end, err := e.disk.NextData(off)
+		if err != nil {
+			return fmt.Errorf("finding data at offset %#x: %w", off, err)
+		}
+		if start >= end || start >= e.size {
+			break
+		}
+		if start < off {
+			return fmt.Errorf("finding data at offset %#x: got %#x, which is before it", off, start)
+		}
+		for end = min(end, e.size); start < end; {
+			base := start - start%e.blockSize
+			if b != nil && b.Offset != base {
+				e.send(b)
+				b = nil
+			}
+			if b == nil {
+				if b, err = e.take(ctx, base); err != nil {
+					return err
+				}
+			}
+			stop := min(end, base+e.blockSize)
+			b.extents = append(b.extents, extent{start, stop})
+			start = stop
+		}
+		off = end
+	}
+	if b != nil {
+		e.send(b)
+	}
+	return nil
+}
+
+// take waits for a free block and makes it the one at base.
+func (e *engine) take(ctx context.Context, base int64) (*Block, error) {
+	var b *Block
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case b = <-e.free:
+	}
+	if b.buf == nil {
+		b.buf = make([]byte, e.blockSize)
+	}
+	b.Offset = base
+	b.Data = b.buf[:min(e.blockSize, e.size-base)]
+	b.extents, b.arena, b.commits = b.extents[:0], b.arena[:0], b.commits[:0]
+	clear(b.packed)
+	b.ready = make(chan struct{})
+	b.left.Store(int32(len(e.sinks)))
+	return b, nil
+}
+
+// send never waits: the channels have room for all blocks there are.
+func (e *engine) send(b *Block) {
+	for _, c := range e.order {
+		c <- b
+	}
+	e.work <- b
+}
+
+// encode reads blocks and has the sinks encode them.
+func (e *engine) encode(ctx context.Context) error {
+	codec, err := newCompressor()
+	if err != nil {
+		return err
+	}
+	for b := range e.work {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := e.read(b); err != nil {
+			return err
+		}
+		b.codec = codec
+		if !isZero(b.Data) {
+			for _, s := range e.sinks {
+				commit, err := s.Encode(b)
+				if err != nil {
+					return err
+				}
+				b.commits = append(b.commits, commit)
+			}
+		}
+		b.codec = nil
+		close(b.ready)
+	}
+	return nil
+}
+
+// read fills the block's buffer from its extents and zeros between them.
+func (e *engine) read(b *Block) error {
+	pos := int64(0)
+	for _, x := range b.extents {
+		from, to := x.start-b.Offset, x.end-b.Offset
+		clear(b.buf[pos:from])
+		if err := readFull(e.disk, b.buf[from:to], x.start); err != nil {
+			return fmt.Errorf("reading disk at offset %#x: %w", x.start, err)
+		}
+		pos = to
+	}
+	clear(b.buf[pos:])
+	return nil
+}
+
+// commit runs the commits of one sink in the order of the blocks.
+func (e *engine) commit(ctx context.Context, sink int) error {
+	for b := range e.order[sink] {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-b.ready:
+		}
+		if len(b.commits) > 0 && b.commits[sink] != nil {
+			if err := b.commits[sink](ctx); err != nil {
+				return err
+			}
+		}
+		if b.left.Add(-1) == 0 {
+			// Only the sink that is last with this block comes here, before
+			// it turns to the next one: so calls are in order.
+			if e.progress != nil {
+				e.progress(b.Offset+int64(len(b.Data)), e.size)
+			}
+			e.free <- b
+		}
+	}
+	return ctx.Err()
+}
