@@ -1,0 +1,149 @@
+package disk
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kldload/kldload/internal/boot"
+	"github.com/kldload/kldload/internal/tree"
+)
+
+var epoch = time.Unix(1700000000, 0)
+
+func stream(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"boot/vmlinuz-6.1.0-9-amd64": strings.Repeat("kernel", 300000), "boot/initrd.img-6.1.0-9-amd64": strings.Repeat("initrd", 500000),
+		boot.LoaderInTree: "MZ loader", "usr/lib/os-release": "ID=debian\nPRETTY_NAME=Debian\n", "etc/passwd": "root:x:0:0::/root:/bin/sh\n",
+	} {
+		full := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(filepath.Join(dir, "etc/passwd"), filepath.Join(dir, "etc/zz")); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := tree.Pack(dir, &b, tree.PackOptions{Epoch: epoch}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func build(t *testing.T, tar []byte, seed string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "disk.raw")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = MinSize
+	id := NewIdentity(seed)
+	conf := boot.Config{RootUUID: id.RootUUID(), RootType: "ext4", ESPUUID: id.ESPUUID(), Parameters: boot.DefaultParameters}
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if err := Build(f, bytes.NewReader(tar), Options{Size: size, Identity: id, Boot: conf, Epoch: epoch, Label: "root"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func tool(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// carve copies a partition out, for tools that know no offsets.
+func carve(t *testing.T, disk string, start, sizeMiB string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "part")
+	tool(t, "dd", "if="+disk, "of="+out, "bs=1M", "skip="+start, "count="+sizeMiB, "conv=sparse", "status=none")
+	return out
+}
+
+func TestForeignToolsAcceptTheDisk(t *testing.T) {
+	disk := build(t, stream(t), "seed")
+	if out := tool(t, "sgdisk", "-v", disk); !strings.Contains(out, "No problems found") {
+		t.Error(out)
+	}
+	esp, root := carve(t, disk, "1", "512"), carve(t, disk, "513", "510")
+	if st, _ := os.Stat(root); st.Size() != 510<<20 {
+		t.Fatalf("the root partition has %d bytes", st.Size())
+	}
+	tool(t, "fsck.vfat", "-n", esp)
+	tool(t, "e2fsck", "-fn", root)
+	id := NewIdentity("seed")
+	if out := tool(t, "blkid", "-p", "-o", "export", root); !strings.Contains(out, "UUID="+id.RootUUID()) {
+		t.Errorf("blkid: %s", out)
+	}
+	if out := tool(t, "blkid", "-p", "-o", "export", esp); !strings.Contains(out, "UUID="+id.ESPUUID()) {
+		t.Errorf("blkid: %s", out)
+	}
+	entry := tool(t, "mtype", "-i", esp, "::loader/entries/debian-6.1.0-9-amd64.conf")
+	if !strings.Contains(entry, "options    root=UUID="+id.RootUUID()) {
+		t.Errorf("entry: %s", entry)
+	}
+	if got := tool(t, "mtype", "-i", esp, "::debian/6.1.0-9-amd64/linux"); got != strings.Repeat("kernel", 300000) {
+		t.Error("the ESP's kernel is not the tree's")
+	}
+	if got := tool(t, "debugfs", "-R", "cat /boot/initrd.img-6.1.0-9-amd64", root); !strings.Contains(got, strings.Repeat("initrd", 1000)) {
+		t.Error("the root's initramfs is not the tree's")
+	}
+}
+
+func TestSameInputsSameBytes(t *testing.T) {
+	tar := stream(t)
+	sum := func(name string) string { return strings.Fields(tool(t, "sha256sum", name))[0] }
+	a, b, c := sum(build(t, tar, "x")), sum(build(t, tar, "x")), sum(build(t, tar, "y"))
+	if a != b {
+		t.Error("two builds differ")
+	}
+	if a == c {
+		t.Error("another seed gives the same ids")
+	}
+}
+
+func TestBuildErrors(t *testing.T) {
+	id := NewIdentity("s")
+	for want, o := range map[string]Options{
+		"want whole MiB":   {Size: MinSize + 1, Identity: id},
+		"at least":         {Size: 1 << 20, Identity: id},
+		"boot/vmlinuz":     {Size: MinSize, Identity: id, Epoch: epoch},
+		"reading the tree": {Size: MinSize, Identity: id, Epoch: epoch},
+	} {
+		in := []byte{}
+		if want == "boot/vmlinuz" {
+			in = stream(t)[:0]
+			want = "systemd-boot"
+		}
+		if want == "reading the tree" {
+			in = stream(t)[:100000]
+		}
+		f, err := os.Create(filepath.Join(t.TempDir(), "d"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Build(f, bytes.NewReader(in), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		f.Close()
+	}
+}
