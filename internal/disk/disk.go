@@ -184,7 +184,10 @@ func (b *builder) both(h ext4.Header, body io.Reader) error {
 	}()
 	err := b.root.Create(h, io.TeeReader(body, pw))
 	pw.CloseWithError(err)
-	return errors.Join(err, <-taken)
+	if espErr := <-taken; err == nil {
+		err = espErr
+	}
+	return err // where the ESP failed, the root's error quotes it
 }
 
 // section is a part of the target, and no more of it.

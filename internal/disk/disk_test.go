@@ -111,12 +111,9 @@ func TestForeignToolsAcceptTheDisk(t *testing.T) {
 
 func TestSameInputsSameBytes(t *testing.T) {
 	tar := stream(t)
-	sum := func(name string) string { return strings.Fields(tool(t, "sha256sum", name))[0] }
-	a, b, c := sum(build(t, tar, "x")), sum(build(t, tar, "x")), sum(build(t, tar, "y"))
-	if a != b {
-		t.Error("two builds differ")
-	}
-	if a == c {
+	a, b, c := build(t, tar, "x"), build(t, tar, "x"), build(t, tar, "y")
+	tool(t, "cmp", a, b)
+	if exec.Command("cmp", "-s", a, c).Run() == nil {
 		t.Error("another seed gives the same ids")
 	}
 }
@@ -127,14 +124,14 @@ func TestBuildErrors(t *testing.T) {
 		"want whole MiB":   {Size: MinSize + 1, Identity: id},
 		"at least":         {Size: 1 << 20, Identity: id},
 		"boot/vmlinuz":     {Size: MinSize, Identity: id, Epoch: epoch},
-		"reading the tree": {Size: MinSize, Identity: id, Epoch: epoch},
+		"body ends after": {Size: MinSize, Identity: id, Epoch: epoch},
 	} {
 		in := []byte{}
 		if want == "boot/vmlinuz" {
 			in = stream(t)[:0]
 			want = "systemd-boot"
 		}
-		if want == "reading the tree" {
+		if want == "body ends after" {
 			in = stream(t)[:100000]
 		}
 		f, err := os.Create(filepath.Join(t.TempDir(), "d"))
