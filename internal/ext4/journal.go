@@ -64,6 +64,7 @@ func (w *Writer) writeJournal(n int64) error {
 	be.PutUint32(b[0x14:], 1) // first block of log
 	be.PutUint32(b[0x18:], 1) // first sequence
 	be.PutUint32(b[0x40:], 1) // users
+	copy(b[0x30:], w.opts.UUID[:])
 	if err := w.out.write(b, list[0].disk*blockSize); err != nil {
 		return err
 	}

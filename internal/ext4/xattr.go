@@ -1,7 +1,6 @@
 package ext4
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -197,17 +196,4 @@ func xattrBlockChecksum(seed uint32, at int64, b []byte) uint32 {
 	sum = crc32c(sum, b[:16])
 	sum = crc32c(sum, none[:])
 	return crc32c(sum, b[20:])
-}
-
-// sameXattrs reports whether two sets are equal.
-func sameXattrs(a, b map[string][]byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k, v := range a {
-		if w, ok := b[k]; !ok || !bytes.Equal(v, w) {
-			return false
-		}
-	}
-	return true
 }

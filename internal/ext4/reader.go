@@ -1,0 +1,219 @@
+package ext4
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+const (
+	readableIncompat = incompatFiletype | incompatMetaBG | incompatExtents | incompat64bit | incompatMMP |
+		incompatFlexBG | incompatEAInode | incompatCsumSeed | incompatLargeDir | incompatInlineData |
+		incompatEncrypt | incompatCasefold
+	needsRecovery = "the journal needs recovery"
+)
+
+// FS reads an ext4 file system. It is an [io/fs.FS] whose Stat and Open do not
+// follow symbolic links; [FS.Resolve] does. Safe for concurrent use when the
+// underlying ReaderAt is.
+type FS struct {
+	r              io.ReaderAt
+	blockSize      int64
+	blocks         int64
+	firstBlock     int64
+	blocksPerGroup int64
+	inodesPerGroup uint32
+	inodes         uint32
+	inodeSize      int
+	descSize       int64
+	groups         int64
+	incompat       uint32
+	firstMetaBG    int64
+	checksums      bool // metadata_csum
+	seed           uint32
+	uuid           [16]byte
+	label          string
+
+	mu     sync.Mutex
+	tables map[int64]int64 // inode table of a group, once verified
+	dirs   dirCache
+}
+
+// Open reads the superblock of the file system in the first size bytes of r.
+func Open(r io.ReaderAt, size int64) (*FS, error) {
+	b := make([]byte, superSize)
+	if size < superOffset+superSize {
+		return nil, fmt.Errorf("ext4: %d bytes are too few for a superblock", size)
+	}
+	if _, err := r.ReadAt(b, superOffset); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("ext4: reading the superblock: %w", err)
+	}
+	f := &FS{r: r, tables: map[int64]int64{}}
+	if err := f.parseSuper(b, size); err != nil {
+		return nil, fmt.Errorf("ext4: superblock at %d: %w", superOffset, err)
+	}
+	return f, nil
+}
+
+// UUID of the file system.
+func (f *FS) UUID() [16]byte { return f.uuid }
+
+// Label of the file system, without padding.
+func (f *FS) Label() string { return f.label }
+
+// Size in bytes, as the superblock gives it.
+func (f *FS) Size() int64 { return f.blocks * f.blockSize }
+
+func (f *FS) parseSuper(b []byte, size int64) error {
+	if m := le.Uint16(b[0x38:]); m != superMagic {
+		return fmt.Errorf("magic is %#x, want %#x", m, superMagic)
+	}
+	f.incompat = le.Uint32(b[0x60:])
+	rocompat := le.Uint32(b[0x64:])
+	f.checksums = rocompat&roMetaCsum != 0
+	if f.checksums {
+		if got, want := crc32c(^uint32(0), b[:0x3FC]), le.Uint32(b[0x3FC:]); got != want {
+			return fmt.Errorf("checksum is %#x, computed %#x", want, got)
+		}
+		if b[0x175] != checksumCRC32C {
+			return fmt.Errorf("checksum type %d, want %d (crc32c)", b[0x175], checksumCRC32C)
+		}
+	}
+	switch unknown := f.incompat &^ readableIncompat; {
+	case unknown&incompatRecover != 0:
+		return errors.New(needsRecovery)
+	case unknown != 0:
+		return fmt.Errorf("incompatible features %#x are not supported", unknown)
+	case f.incompat&incompatFiletype == 0:
+		return errors.New("file system without the filetype feature (ext2 of old) is not supported")
+	case rocompat&roBigalloc != 0:
+		return errors.New("bigalloc is not supported")
+	}
+	copy(f.uuid[:], b[0x68:])
+	label, _, _ := bytes.Cut(b[0x78:0x88], []byte{0})
+	f.label = string(label)
+	f.seed = crc32c(^uint32(0), f.uuid[:])
+	if f.incompat&incompatCsumSeed != 0 {
+		f.seed = le.Uint32(b[0x270:])
+	}
+	return f.parseSizes(b, size)
+}
+
+// parseSizes checks all numbers that later arithmetic rests on.
+func (f *FS) parseSizes(b []byte, size int64) error {
+	logSize := le.Uint32(b[0x18:])
+	if logSize > 6 {
+		return fmt.Errorf("block size of 1024 << %d", logSize)
+	}
+	f.blockSize = 1024 << logSize
+	blocks := uint64(le.Uint32(b[0x04:]))
+	f.descSize = 32
+	if f.incompat&incompat64bit != 0 {
+		blocks |= uint64(le.Uint32(b[0x150:])) << 32
+		f.descSize = int64(le.Uint16(b[0xFE:]))
+	}
+	f.blocks = int64(blocks)
+	f.firstBlock = int64(le.Uint32(b[0x14:]))
+	f.blocksPerGroup = int64(le.Uint32(b[0x20:]))
+	f.inodesPerGroup = le.Uint32(b[0x28:])
+	f.inodes = le.Uint32(b[0x00:])
+	f.inodeSize = 128
+	if le.Uint32(b[0x4C:]) > 0 {
+		f.inodeSize = int(le.Uint16(b[0x58:]))
+	}
+	f.firstMetaBG = int64(le.Uint32(b[0x104:]))
+	bits := 8 * f.blockSize
+	switch {
+	case blocks > uint64(size/f.blockSize):
+		return fmt.Errorf("%d blocks of %d bytes do not fit %d bytes", blocks, f.blockSize, size)
+	case f.firstBlock >= f.blocks || f.firstBlock > 1:
+		return fmt.Errorf("first data block is %d of %d", f.firstBlock, f.blocks)
+	case f.blocksPerGroup < 8 || f.blocksPerGroup > bits:
+		return fmt.Errorf("%d blocks per group, want 8 to %d", f.blocksPerGroup, bits)
+	case f.inodesPerGroup == 0 || int64(f.inodesPerGroup) > bits:
+		return fmt.Errorf("%d inodes per group, want 1 to %d", f.inodesPerGroup, bits)
+	case f.inodeSize < 128 || int64(f.inodeSize) > f.blockSize || f.inodeSize&(f.inodeSize-1) != 0:
+		return fmt.Errorf("inodes of %d bytes", f.inodeSize)
+	case f.descSize < 32 || f.descSize > 1024 || f.descSize&(f.descSize-1) != 0,
+		f.incompat&incompat64bit != 0 && f.descSize < 64:
+		return fmt.Errorf("group descriptors of %d bytes", f.descSize)
+	}
+	f.groups = ceilDiv(f.blocks-f.firstBlock, f.blocksPerGroup)
+	if int64(f.inodes) != f.groups*int64(f.inodesPerGroup) {
+		return fmt.Errorf("%d inodes, but %d groups of %d", f.inodes, f.groups, f.inodesPerGroup)
+	}
+	return nil
+}
+
+// readBlock reads one block that must lie inside the file system.
+func (f *FS) readBlock(n int64) ([]byte, error) {
+	b := make([]byte, f.blockSize)
+	return b, f.readAt(b, n*f.blockSize, n)
+}
+
+// readAt reads b from an offset inside block n (and those that follow it).
+func (f *FS) readAt(b []byte, off, n int64) error {
+	if n <= 0 && off < superOffset || n < 0 || off < 0 || off+int64(len(b)) > f.blocks*f.blockSize {
+		return fmt.Errorf("block %d is outside of the file system's %d", n, f.blocks)
+	}
+	got, err := f.r.ReadAt(b, off)
+	if got == len(b) {
+		return nil
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("reading %d bytes at %d: %w", len(b), off, err)
+}
+
+// descOffset locates a group descriptor: in one table behind the superblock, or
+// with meta_bg at the start of each meta group.
+func (f *FS) descOffset(group int64) int64 {
+	perBlock := f.blockSize / f.descSize
+	block := group / perBlock
+	if f.incompat&incompatMetaBG == 0 || block < f.firstMetaBG {
+		return (f.firstBlock+1)*f.blockSize + group*f.descSize
+	}
+	first := block * perBlock
+	at := f.firstBlock + first*f.blocksPerGroup
+	if hasSuper(int(first)) {
+		at++
+	}
+	return at*f.blockSize + group%perBlock*f.descSize
+}
+
+// inodeTable gives the first block of a group's inode table.
+func (f *FS) inodeTable(group int64) (int64, error) {
+	f.mu.Lock()
+	table, ok := f.tables[group]
+	f.mu.Unlock()
+	if ok {
+		return table, nil
+	}
+	d := make([]byte, f.descSize)
+	at := f.descOffset(group)
+	if err := f.readAt(d, at, at/f.blockSize); err != nil {
+		return 0, fmt.Errorf("descriptor of group %d: %w", group, err)
+	}
+	table = int64(le.Uint32(d[0x08:]))
+	if f.descSize >= 64 {
+		table |= int64(le.Uint32(d[0x28:])) << 32
+	}
+	if f.checksums {
+		want := le.Uint16(d[0x1E:])
+		d[0x1E], d[0x1F] = 0, 0
+		if got := uint16(crc32c(crc32c32(f.seed, uint32(group)), d)); got != want {
+			return 0, fmt.Errorf("descriptor of group %d at %d: checksum is %#x, computed %#x", group, at, want, got)
+		}
+	}
+	n := ceilDiv(int64(f.inodesPerGroup)*int64(f.inodeSize), f.blockSize)
+	if table <= f.firstBlock || table > f.blocks-n {
+		return 0, fmt.Errorf("descriptor of group %d at %d: inode table at block %d of %d", group, at, table, f.blocks)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tables[group] = table
+	return table, nil
+}
