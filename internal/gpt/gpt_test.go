@@ -232,15 +232,16 @@ func TestReadFallsBack(t *testing.T) {
 }
 
 // reseal makes the checksums of the primary copy right again, and spoils the backup.
-func reseal(b []byte) {
+func reseal(b []byte, sector int) {
 	le := binary.LittleEndian
-	h := b[512:1024]
-	if n := int64(le.Uint32(h[80:])) * int64(le.Uint32(h[84:])); n <= int64(len(b))-1024 {
-		le.PutUint32(h[88:], crc32.ChecksumIEEE(b[1024:1024+n]))
+	h := b[sector : 2*sector]
+	count, size := int64(le.Uint32(h[80:])), int64(le.Uint32(h[84:]))
+	if start := int64(2 * sector); size <= 4096 && count*size <= int64(len(b))-start {
+		le.PutUint32(h[88:], crc32.ChecksumIEEE(b[start:start+count*size]))
 	}
 	clear(h[16:20])
 	le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:92]))
-	b[len(b)-512] = 0
+	b[len(b)-sector] = 0
 }
 
 func TestReadRefusesHostileTables(t *testing.T) {
@@ -262,7 +263,7 @@ func TestReadRefusesHostileTables(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := slurp(t, disk(t, sample(t, 512)))
 			c.harm(b)
-			reseal(b)
+			reseal(b, 512)
 			_, err := gpt.Read(bytes.NewReader(b), int64(len(b)))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
@@ -325,25 +326,35 @@ func TestGUIDText(t *testing.T) {
 	}
 }
 
+// FuzzRead takes a disk with 512- or 4096-byte sectors and bytes to change in
+// its header and first entries, two a change: where and the value; with the
+// checksums made right again or not. With a larger number the bytes are the disk.
 func FuzzRead(f *testing.F) {
-	// Small disks keep the fuzzer quick: the table alone and 8 free sectors.
-	for _, sector := range []int{512, 4096} {
-		ss := int64(sector)
-		table := gpt.Table{DiskGUID: guid(f, "0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0"), SectorSize: sector, Size: 3*ss + 2*16384 + 8*ss, Align: ss}
+	var seeds [][]byte
+	for i, ss := range []int64{512, 4096} {
+		table := gpt.Table{DiskGUID: guid(f, "0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0"), SectorSize: int(ss), Size: 3*ss + 2*16384 + 8*ss, Align: ss}
 		start, _ := table.Usable()
 		table.Partitions = []gpt.Partition{{Type: gpt.TypeESP, GUID: table.DiskGUID, Name: "a", Start: start, Size: 4 * ss}}
-		b := slurp(f, disk(f, table))
-		f.Add(b)
-		f.Add(append(make([]byte, 2*ss), b[2*ss:]...))
+		seeds = append(seeds, slurp(f, disk(f, table)))
+		f.Add(byte(i), true, []byte{80, 1, 96 + 32, 1})
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		readSound(t, b)
-		if len(b) > 1<<16 {
+	f.Add(byte(2), false, seeds[0][:2048])
+	f.Fuzz(func(t *testing.T, which byte, right bool, change []byte) {
+		if int(which) >= len(seeds) {
+			readSound(t, change)
 			return
 		}
-		// Again with right checksums, so that the fuzzer gets past them.
-		b = append(bytes.Clone(b), make([]byte, 1024)...)
-		reseal(b)
+		b, sector := bytes.Clone(seeds[which]), 512<<(3*which)
+		for ; len(change) >= 2; change = change[2:] {
+			at := sector + int(change[0])
+			if at >= sector+96 { // beyond the header: the entries
+				at += sector - 96
+			}
+			b[at] = change[1]
+		}
+		if right {
+			reseal(b, sector)
+		}
 		readSound(t, b)
 	})
 }
