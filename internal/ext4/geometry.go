@@ -42,6 +42,9 @@ type geometry struct {
 
 func newGeometry(size, inodeRatio int64) (*geometry, error) {
 	g := &geometry{blocks: size / blockSize}
+	if g.blocks <= 0 {
+		return nil, fmt.Errorf("ext4: size of %d bytes is too small for an ext4 file system", size)
+	}
 	if g.blocks > 1<<32-1 {
 		// resize_inode holds 32-bit block numbers.
 		return nil, fmt.Errorf("ext4: size %s is above the limit of 16 TiB", formatSize(size))
