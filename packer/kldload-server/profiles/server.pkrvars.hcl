@@ -1,0 +1,2 @@
+image_name      = "kldload-server"
+install_profile = "server"
