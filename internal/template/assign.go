@@ -1,7 +1,6 @@
 package template
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -51,11 +50,12 @@ func (l *loader) assignText(v *variable, from, text string) {
 	}
 	v.set = true
 	v.value = cty.DynamicVal
-	if v.Sensitive {
-		l.secret(text)
-	}
 	src := []byte(text)
 	l.text[from] = src
+	if v.Sensitive {
+		l.secret(hcl.Range{Filename: from, Start: hcl.InitialPos,
+			End: hcl.Pos{Line: 1 + strings.Count(text, "\n"), Byte: len(src)}})
+	}
 	if !l.guard(from, src) {
 		return
 	}
@@ -92,7 +92,7 @@ func (l *loader) assignFile(file string) {
 		}
 		v.set, v.value = true, cty.DynamicVal
 		if v.Sensitive {
-			l.secret(string(a.Expr.Range().SliceBytes(l.text[file])))
+			l.secret(a.Expr.Range())
 		}
 		if value, ok := l.eval(a.Expr, s); ok {
 			l.give(v, value, file, a.Expr.Range())
@@ -111,43 +111,4 @@ func (l *loader) settle(v *variable) {
 		l.secrets = appendStrings(l.secrets, v.value)
 	}
 	l.validate(v)
-}
-
-// secret keeps the text of a sensitive value out of the errors about it. true
-// and false are no secrets.
-func (l *loader) secret(text string) {
-	if text != "true" && text != "false" && text != "null" {
-		l.hidden = append(l.hidden, text)
-	}
-}
-
-// appendStrings adds the strings inside v to list, numbers as they print.
-func appendStrings(list []string, v cty.Value) []string {
-	if v.IsNull() || !v.IsKnown() {
-		return list
-	}
-	switch ty := v.Type(); {
-	case ty == cty.String:
-		list = append(list, v.AsString())
-	case ty == cty.Number:
-		if s := v.AsBigFloat().Text('f', -1); len(s) > 2 {
-			list = append(list, s)
-		}
-	case ty.IsCollectionType() || ty.IsTupleType() || ty.IsObjectType():
-		for it := v.ElementIterator(); it.Next(); {
-			_, elem := it.Element()
-			list = appendStrings(list, elem)
-		}
-	}
-	return list
-}
-
-// distinctStrings sorts list by length, longest first, so that masking one
-// value never breaks another that holds it; empty ones go.
-func distinctStrings(list []string) []string {
-	slices.SortFunc(list, func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(a, b))
-	})
-	list = slices.Compact(list)
-	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
 }

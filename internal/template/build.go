@@ -119,7 +119,7 @@ func (l *loader) reference(it item) (string, bool) {
 	if l.sources[id] != nil {
 		return id, true
 	}
-	l.errorf(it.at, suggest(it.text, l.references()), "undefined source %q", it.text)
+	l.errorf(it.at, suggest(it.text, l.references()), "undefined source %q", shown(it.text))
 	return "", false
 }
 

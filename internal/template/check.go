@@ -107,7 +107,7 @@ func (r *reader) size(name string, def int64) int64 {
 	const forms = `write it like "10G" or "10240M"; a bare number is MiB`
 	m := sizeRE.FindStringSubmatch(s)
 	if m == nil || m[3] != "" && (m[2] == "" || m[2] == "b") {
-		r.l.errorf(at, forms, "%s %q: not a size", name, s)
+		r.l.errorf(at, forms, "%s %q: not a size", name, shown(s))
 		return def
 	}
 	shift := map[string]uint{"": 20, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}[strings.ToLower(m[2])]
@@ -115,11 +115,11 @@ func (r *reader) size(name string, def int64) int64 {
 	n.Lsh(n, shift)
 	switch {
 	case n.Cmp(big.NewInt(minDiskSize)) < 0:
-		r.l.errorf(at, forms, "%s %q: smaller than 1 GiB", name, s)
+		r.l.errorf(at, forms, "%s %q: smaller than 1 GiB", name, shown(s))
 	case n.Cmp(big.NewInt(maxDiskSize)) > 0:
-		r.l.errorf(at, forms, "%s %q: larger than 64 TiB", name, s)
+		r.l.errorf(at, forms, "%s %q: larger than 64 TiB", name, shown(s))
 	case n.Int64()%(1<<20) != 0:
-		r.l.errorf(at, forms, "%s %q: not a multiple of 1 MiB", name, s)
+		r.l.errorf(at, forms, "%s %q: not a multiple of 1 MiB", name, shown(s))
 	default:
 		return n.Int64()
 	}
@@ -144,10 +144,10 @@ func (l *loader) exists(f item, dirs bool) {
 	case err != nil:
 		hint := ""
 		if _, err := os.Stat(l.at(filepath.Join(l.root, f.text))); err == nil && !filepath.IsAbs(f.text) {
-			hint = fmt.Sprintf("relative paths start in the working directory; write \"${path.root}/%s\"", f.text)
+			hint = fmt.Sprintf("relative paths start in the working directory; write \"${path.root}/%v\"", shown(f.text))
 		}
-		l.errorf(f.at, hint, "no such file %q", f.text)
+		l.errorf(f.at, hint, "no such file %q", shown(f.text))
 	case info.IsDir() && !dirs:
-		l.errorf(f.at, "", "%q is a folder", f.text)
+		l.errorf(f.at, "", "%q is a folder", shown(f.text))
 	}
 }

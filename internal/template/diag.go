@@ -206,7 +206,7 @@ func (l *loader) evaluation(at hcl.Range, diags hcl.Diagnostics) {
 		case d.Detail != "":
 			text += ": " + plain(d.Detail)
 		}
-		l.errorf(rng, "", "%s", text)
+		l.errorf(rng, "", "%v", shown(text))
 	}
 }
 
@@ -222,23 +222,3 @@ func plain(s string) string {
 	}
 	return s
 }
-
-// mask takes the values of sensitive variables out of the report. Shorter
-// than three characters is no secret, and would garble every line.
-func (l *loader) mask() {
-	hide := distinctStrings(append(l.hidden, l.secrets...))
-	for _, e := range l.diags {
-		for _, secret := range hide {
-			if len(secret) < 3 {
-				continue
-			}
-			e.Summary = strings.ReplaceAll(e.Summary, secret, masked)
-			e.Hint = strings.ReplaceAll(e.Hint, secret, masked)
-			e.Line = strings.ReplaceAll(e.Line, secret, masked)
-		}
-	}
-}
-
-// masked stands for a sensitive value wherever one would be shown; the
-// wording is Packer's.
-const masked = "<sensitive>"

@@ -59,7 +59,7 @@ func (l *loader) evalAs(expr hclsyntax.Expression, s *scope, ty cty.Type, what s
 	}
 	out, err := convert.Convert(v, ty)
 	if err != nil {
-		l.errorf(expr.Range(), "", "%s: %v", what, err)
+		l.errorf(expr.Range(), "", "%s: %v", what, shown(err.Error()))
 		return cty.DynamicVal, false
 	}
 	return out, true

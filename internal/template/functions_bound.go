@@ -1,7 +1,7 @@
 package template
 
 import (
-	"fmt"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,12 +13,6 @@ import (
 // bounded refuses a call of f when size says that its result would be larger
 // than maxValue. size sees known values alone.
 func bounded(f function.Function, size func(args []cty.Value) int) function.Function {
-	spec := &function.Spec{
-		Params:   f.Params(),
-		VarParam: f.VarParam(),
-		Type:     f.ReturnTypeForValues,
-		Impl:     func(args []cty.Value, _ cty.Type) (cty.Value, error) { return f.Call(args) },
-	}
 	check := func(args []cty.Value) error {
 		for _, a := range args {
 			if !a.IsWhollyKnown() || a.IsNull() {
@@ -26,17 +20,21 @@ func bounded(f function.Function, size func(args []cty.Value) int) function.Func
 			}
 		}
 		if size(args) > maxValue {
-			return fmt.Errorf("the result would be too large")
+			return errors.New("the result would be too large")
 		}
 		return nil
 	}
-	spec.Type = func(args []cty.Value) (cty.Type, error) {
-		if err := check(args); err != nil {
-			return cty.NilType, err
-		}
-		return f.ReturnTypeForValues(args)
-	}
-	return function.New(spec)
+	return function.New(&function.Spec{
+		Params:   f.Params(),
+		VarParam: f.VarParam(),
+		Type: func(args []cty.Value) (cty.Type, error) {
+			if err := check(args); err != nil {
+				return cty.NilType, err
+			}
+			return f.ReturnTypeForValues(args)
+		},
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return f.Call(args) },
+	})
 }
 
 func total(args []cty.Value) int {

@@ -47,15 +47,16 @@ type loader struct {
 	checked   map[hclsyntax.Expression]bool
 	meter     *meter
 
-	variables map[string]*variable
-	locals    map[string]*local
-	sources   map[string]*sourceBlock // by "type.name"
-	builds    []*hclsyntax.Block
-	order     []string        // of sources
-	packer    bool            // a packer block was seen: required_version may appear once
-	used      map[string]bool // see names
-	secrets   []string        // values of sensitive variables and locals
-	hidden    []string        // texts of sensitive values as given, for the errors alone
+	variables   map[string]*variable
+	locals      map[string]*local
+	sources     map[string]*sourceBlock // by "type.name"
+	builds      []*hclsyntax.Block
+	order       []string // of sources
+	packer      bool     // a packer block was seen: required_version may appear once
+	secretLines map[secretLine]bool
+	used        map[string]bool // see names
+	secrets     []string        // values of sensitive variables and locals
+	hidden      []string        // texts of sensitive values as given, for the errors alone
 
 	result *Template
 }
@@ -84,7 +85,8 @@ func newLoader(opts Options) *loader {
 		opts: opts, cwd: opts.Dir, text: map[string][]byte{}, checked: map[hclsyntax.Expression]bool{},
 		meter:     &meter{rounds: maxWork, size: maxLoopValue},
 		variables: map[string]*variable{}, locals: map[string]*local{}, sources: map[string]*sourceBlock{},
-		result: &Template{},
+		secretLines: map[secretLine]bool{},
+		result:      &Template{},
 	}
 	if l.cwd == "" {
 		l.cwd, _ = os.Getwd()

@@ -77,9 +77,9 @@ func (r *reader) kexport() *Kexport {
 	for _, it := range r.list("formats") {
 		switch {
 		case slices.Contains(laterFormats, it.text):
-			r.l.errorf(it.at, "have raw, qcow2", "format %q is not supported by this version", it.text)
+			r.l.errorf(it.at, "have raw, qcow2", "format %q is not supported by this version", shown(it.text))
 		case slices.Contains(k.Formats, it.text):
-			r.l.errorf(it.at, "", "format %q is there twice", it.text)
+			r.l.errorf(it.at, "", "format %q is there twice", shown(it.text))
 		default:
 			r.test(it.at, "format", it.text, formats)
 		}
@@ -105,7 +105,7 @@ func (r *reader) checksum() *Checksum {
 	}
 	if len(c.Types) > 1 && !mentions(c.Output, "ChecksumType") {
 		r.l.errorf(r.attr("output").Expr.Range(), "put {{.ChecksumType}} into it",
-			"output %q is one file for %d checksum types", c.Output, len(c.Types))
+			"output %q is one file for %d checksum types", shown(c.Output), len(c.Types))
 	}
 	return c
 }

@@ -62,7 +62,7 @@ func (r *reader) applies(id string) bool {
 	names := slices.Collect(maps.Keys(r.l.names()))
 	for _, it := range append(slices.Clone(only), except...) {
 		if !slices.Contains(names, it.text) {
-			r.l.errorf(it.at, suggest(it.text, names), "no build has a source %q", it.text)
+			r.l.errorf(it.at, suggest(it.text, names), "no build has a source %q", shown(it.text))
 		}
 	}
 	named := func(it item) bool { return it.text == id }

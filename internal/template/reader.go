@@ -3,7 +3,7 @@ package template
 import (
 	"fmt"
 	"math/big"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -75,10 +75,8 @@ func (r *reader) finish() {
 }
 
 func (r *reader) unknown(what, name string, at hcl.Range, known, other []string) {
-	for _, k := range known {
-		if k == name {
-			return
-		}
+	if slices.Contains(known, name) {
+		return
 	}
 	if why, ok := r.foreign[name]; ok {
 		r.l.errorf(at, why, "%s %q is not supported in %s", what, name, r.kind)
@@ -88,9 +86,9 @@ func (r *reader) unknown(what, name string, at hcl.Range, known, other []string)
 	switch near := nearest(name, known); {
 	case name == "dynamic" && what == "block":
 		hint = "dynamic blocks are not supported by this version"
-	case contains(other, name) && what == "block":
+	case slices.Contains(other, name) && what == "block":
 		hint = fmt.Sprintf("it is an attribute: %s = …", name)
-	case contains(other, name):
+	case slices.Contains(other, name):
 		hint = fmt.Sprintf("it is a block: %s { … }", name)
 	case near != "":
 		hint = fmt.Sprintf("did you mean %q?", near)
@@ -100,15 +98,6 @@ func (r *reader) unknown(what, name string, at hcl.Range, known, other []string)
 		hint = have(known)
 	}
 	r.l.errorf(at, hint, "unknown %s %q", what, name)
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // value gives the attribute name as ty. ok is false when it is absent, null
@@ -175,10 +164,7 @@ type check func(value string) (problem, hint string)
 
 func (r *reader) test(at hcl.Range, name, value string, check check) {
 	if problem, hint := check(value); problem != "" {
-		if len(value) > 80 { // a key, a script: its start tells which
-			value = strings.ToValidUTF8(value[:60], "") + "…"
-		}
-		r.l.errorf(at, hint, "%s %q: %s", name, value, problem)
+		r.l.errorf(at, hint, "%s %q: %v", name, shown(value), shown(problem))
 	}
 }
 
@@ -247,7 +233,7 @@ func (r *reader) table(name string) map[string]string {
 	m := map[string]string{}
 	for key, s := range v.AsValueMap() {
 		if s.IsNull() {
-			r.l.errorf(expr.Range(), "", "%q: the value of %q is null", name, key)
+			r.l.errorf(expr.Range(), "", "%q: the value of %q is null", name, shown(key))
 			continue
 		}
 		m[key] = s.AsString()
@@ -286,7 +272,7 @@ func (r *reader) duration(name string, def time.Duration) time.Duration {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d <= 0 || d > 24*time.Hour {
-		r.l.errorf(at, `write it like "90s", "30m" or "1h30m"`, "%s %q: not a time above zero and at most 24h", name, s)
+		r.l.errorf(at, `write it like "90s", "30m" or "1h30m"`, "%s %q: not a time above zero and at most 24h", name, shown(s))
 		return def
 	}
 	return d

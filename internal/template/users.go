@@ -37,7 +37,7 @@ func (r *reader) users() []User {
 	for _, f := range all {
 		u := r.user(f)
 		if u.Name != "" && seen[u.Name] {
-			r.l.errorf(f.at, "", "user %q is there twice", u.Name)
+			r.l.errorf(f.at, "", "user %q is there twice", shown(u.Name))
 		}
 		seen[u.Name] = true
 		list = append(list, u)
@@ -166,7 +166,7 @@ func (r *reader) member(f fields, name string, ty cty.Type) (cty.Value, bool) {
 	}
 	out, err := convert.Convert(v, ty)
 	if err != nil {
-		r.l.errorf(f.place(name), "", "%q: %v", name, err)
+		r.l.errorf(f.place(name), "", "%q: %v", name, shown(err.Error()))
 		return cty.NilVal, false
 	}
 	return out, true

@@ -110,6 +110,9 @@ func (l *loader) setDefault(v *variable, a *hclsyntax.Attribute) {
 	s := newScope(l.defaultFunctions(), "in the default of a variable")
 	value, ok := l.eval(a.Expr, s)
 	v.set = true // even when wrong: "has no value" would be a second error
+	if v.Sensitive {
+		l.secret(a.Expr.Range())
+	}
 	if !ok {
 		return
 	}
@@ -126,7 +129,7 @@ func (l *loader) give(v *variable, value cty.Value, from string, at hcl.Range) {
 		converted, err := convert.Convert(value, v.ty)
 		if err != nil {
 			l.errorf(at, fmt.Sprintf("declared as %s at %s", v.ty.FriendlyName(), l.position(v.at)),
-				"variable %q: %v", v.Name, err)
+				"variable %q: %v", v.Name, shown(err.Error()))
 			v.value = cty.DynamicVal
 			return
 		}
