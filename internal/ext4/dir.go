@@ -1,5 +1,7 @@
 package ext4
 
+import "cmp"
+
 // Directory blocks: "Linear (Classic) Directories".
 const (
 	direntHead  = 8
@@ -105,6 +107,7 @@ const lostFoundBlocks = 4
 
 // writeDir allocates and writes a directory and completes its inode in memory.
 func (w *Writer) writeDir(d *dir) error {
+	path := cmp.Or(d.path, ".")
 	blocks, err := w.dirBlocks(d)
 	if err != nil {
 		return err
@@ -113,7 +116,7 @@ func (w *Writer) writeDir(d *dir) error {
 	for i := 0; i < len(blocks); {
 		start, n := w.alloc.alloc(int64(len(blocks) - i))
 		if n == 0 {
-			return w.noBlocks(d.path, int64(len(blocks)-i))
+			return w.noBlocks(path, int64(len(blocks)-i))
 		}
 		list = appendExtent(list, uint32(i), start, n)
 		for k := range n {
@@ -126,8 +129,8 @@ func (w *Writer) writeDir(d *dir) error {
 	d.in.size = int64(len(blocks)) * blockSize
 	d.in.blocks += int64(len(blocks))
 	d.in.links = uint32(2 + d.subdirs)
-	if d.in.links >= maxLinks {
+	if d.in.links > maxLinks {
 		d.in.links = 1 // dir_nlink: no longer counted
 	}
-	return w.setExtents(d.path, d.ino, d.in, list)
+	return w.setExtents(path, d.ino, d.in, list)
 }

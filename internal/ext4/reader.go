@@ -12,7 +12,6 @@ const (
 	readableIncompat = incompatFiletype | incompatMetaBG | incompatExtents | incompat64bit | incompatMMP |
 		incompatFlexBG | incompatEAInode | incompatCsumSeed | incompatLargeDir | incompatInlineData |
 		incompatEncrypt | incompatCasefold
-	needsRecovery = "the journal needs recovery"
 )
 
 // FS reads an ext4 file system. It is an [io/fs.FS] whose Stat and Open do not
@@ -83,7 +82,7 @@ func (f *FS) parseSuper(b []byte, size int64) error {
 	}
 	switch unknown := f.incompat &^ readableIncompat; {
 	case unknown&incompatRecover != 0:
-		return errors.New(needsRecovery)
+		return errors.New("the journal needs recovery; mount the image or run e2fsck once")
 	case unknown != 0:
 		return fmt.Errorf("incompatible features %#x are not supported", unknown)
 	case f.incompat&incompatFiletype == 0:
@@ -149,14 +148,17 @@ func (f *FS) parseSizes(b []byte, size int64) error {
 
 // readBlock reads one block that must lie inside the file system.
 func (f *FS) readBlock(n int64) ([]byte, error) {
+	if n <= f.firstBlock || n >= f.blocks { // before the product overflows
+		return nil, fmt.Errorf("block %d is not within %d and %d", n, f.firstBlock+1, f.blocks)
+	}
 	b := make([]byte, f.blockSize)
-	return b, f.readAt(b, n*f.blockSize, n)
+	return b, f.readAt(b, n*f.blockSize)
 }
 
-// readAt reads b from an offset inside block n (and those that follow it).
-func (f *FS) readAt(b []byte, off, n int64) error {
-	if n <= 0 && off < superOffset || n < 0 || off < 0 || off+int64(len(b)) > f.blocks*f.blockSize {
-		return fmt.Errorf("block %d is outside of the file system's %d", n, f.blocks)
+// readAt fills b from an offset inside the file system.
+func (f *FS) readAt(b []byte, off int64) error {
+	if off < 0 || off > f.Size()-int64(len(b)) {
+		return fmt.Errorf("%d bytes at %d are outside of the file system's %d", len(b), off, f.Size())
 	}
 	got, err := f.r.ReadAt(b, off)
 	if got == len(b) {
@@ -194,7 +196,7 @@ func (f *FS) inodeTable(group int64) (int64, error) {
 	}
 	d := make([]byte, f.descSize)
 	at := f.descOffset(group)
-	if err := f.readAt(d, at, at/f.blockSize); err != nil {
+	if err := f.readAt(d, at); err != nil {
 		return 0, fmt.Errorf("descriptor of group %d: %w", group, err)
 	}
 	table = int64(le.Uint32(d[0x08:]))

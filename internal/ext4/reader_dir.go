@@ -66,7 +66,7 @@ func (f *FS) readDir(in *diskInode) (*listing, error) {
 		if disk == 0 {
 			return nil, fmt.Errorf("block %d is a hole", n)
 		}
-		if err := f.readAt(b, disk*f.blockSize, disk); err != nil {
+		if err := f.readAt(b, disk*f.blockSize); err != nil {
 			return nil, err
 		}
 		if f.checksums {

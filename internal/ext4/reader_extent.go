@@ -37,7 +37,7 @@ func (m *extentMap) read(b []byte, off int64) error {
 		part := b[:min(int64(len(b)), n*bs-skip)]
 		if disk == 0 {
 			clear(part)
-		} else if err := m.fs.readAt(part, disk*bs+skip, disk); err != nil {
+		} else if err := m.fs.readAt(part, disk*bs+skip); err != nil {
 			return err
 		}
 		b, off = b[len(part):], off+int64(len(part))

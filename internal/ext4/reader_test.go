@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 )
@@ -192,6 +193,44 @@ func TestReadRejects(t *testing.T) {
 			t.Errorf("%s: %v", feature, err)
 		}
 	}
+}
+
+// TestReadRejectsDirty: a journal with something in it would have to be replayed.
+func TestReadRejectsDirty(t *testing.T) {
+	b, w := newRAM(t, 16<<20, nil)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	super := b[superOffset:][:superSize]
+	super[0x60] |= incompatRecover
+	le.PutUint32(super[0x3FC:], crc32c(^uint32(0), super[:0x3FC]))
+	_, err := Open(bytes.NewReader(b), int64(len(b)))
+	wantError(t, err, "superblock at 1024: the journal needs recovery")
+}
+
+func TestConcurrentReads(t *testing.T) {
+	f := openImage(t, writeImage(t, testOptions(64<<20), func(w *Writer) {
+		create(t, w, Header{Path: "f", Mode: modeRegular | 0o644}, holes(1500, 1))
+	}))
+	want := sha256.Sum256(holes(1500, 1))
+	file, err := f.Open("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			body := file.(*File)
+			sum := sha256.New()
+			if _, err := io.Copy(sum, io.NewSectionReader(body, 0, body.Size())); err != nil || [32]byte(sum.Sum(nil)) != want {
+				t.Errorf("content differs (%v)", err)
+			}
+			if _, err := fs.ReadDir(f, "."); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestFS(t *testing.T) {

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -150,7 +151,7 @@ func (w *Writer) Close() error {
 	}
 	for _, d := range w.dirs {
 		if err := w.writeDir(d); err != nil {
-			return wrapPath(d.path, err)
+			return wrapPath(cmp.Or(d.path, "."), err)
 		}
 	}
 	if err := w.writeMetadata(); err != nil {

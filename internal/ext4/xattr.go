@@ -104,10 +104,8 @@ func newXattrs(set map[string][]byte) ([]xattr, error) {
 // one block.
 func splitXattrs(list []xattr) (inInode, inBlock []xattr, err error) {
 	inodeRoom, blockRoom := xattrInodeRoom-4, blockSize-xattrHeaderSize-4
-	var total int
 	for _, x := range list {
 		n := x.size()
-		total += n
 		switch {
 		case n <= inodeRoom:
 			inodeRoom -= n
