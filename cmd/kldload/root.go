@@ -58,6 +58,7 @@ func newRootCommand(a *app) *cobra.Command {
 		&cobra.Group{ID: groupLook, Title: "Look:"},
 		&cobra.Group{ID: groupKeep, Title: "Keep:"},
 	)
+	root.AddCommand(newBootCommand(a), newTestCommand(a))
 	return root
 }
 
