@@ -8,9 +8,13 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/kldload/kldload/internal/pipeline"
+	"github.com/kldload/kldload/internal/sandbox"
 )
 
 func main() {
+	sandbox.Main(pipeline.SandboxFuncs()) // does not return inside a sandbox
 	os.Exit(mainCode())
 }
 

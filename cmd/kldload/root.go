@@ -59,6 +59,8 @@ func newRootCommand(a *app) *cobra.Command {
 		&cobra.Group{ID: groupKeep, Title: "Keep:"},
 	)
 	root.AddCommand(newBootCommand(a), newTestCommand(a))
+	root.AddCommand(newDarksiteCommand(a))
+	root.AddCommand(newBuildCommand(a), newValidateCommand(a), newCacheCommand(a))
 	return root
 }
 

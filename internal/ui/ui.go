@@ -70,6 +70,13 @@ func (u *UI) Mask(secrets ...string) {
 	}
 }
 
+// Masked is s with every secret hidden, for text that others print.
+func (u *UI) Masked(s string) string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.mask(s)
+}
+
 // Event is one line of --json output. Times are RFC 3339 in UTC, sizes bytes,
 // durations seconds.
 type Event struct {

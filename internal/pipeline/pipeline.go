@@ -1,0 +1,203 @@
+// Package pipeline is one build: the visible ordered list of steps from a
+// darksite and a template to a finished, checked image. Each step takes what
+// the one before left in the build and says in one line what it did.
+//
+// It holds no policy of its own: what a tree, a seal or a disk is, their rooms
+// know.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kldload/kldload/internal/cache"
+	"github.com/kldload/kldload/internal/darksite"
+	"github.com/kldload/kldload/internal/disk"
+	"github.com/kldload/kldload/internal/distro"
+	"github.com/kldload/kldload/internal/machine"
+	"github.com/kldload/kldload/internal/sandbox"
+	"github.com/kldload/kldload/internal/template"
+	"github.com/kldload/kldload/internal/tree"
+	"github.com/kldload/kldload/internal/ui"
+)
+
+// Options of a build beside its template.
+type Options struct {
+	UI    *ui.UI
+	Cache *cache.Cache
+	// Force replaces an output folder that exists.
+	Force bool
+	// Abort keeps the work folder of a build that breaks (-on-error=abort).
+	Abort bool
+	// Epoch is SOURCE_DATE_EPOCH; zero takes the darksite's.
+	Epoch time.Time
+	// Accel chooses the accelerator of the boot; "" probes.
+	Accel machine.Accel
+	// Inputs are the template's effective variables, secrets masked.
+	Inputs []byte
+	// Now is the clock of the manifest's times.
+	Now func() time.Time
+}
+
+// step is one line of what a build shows.
+type step struct {
+	name string
+	run  func(ctx context.Context, s *ui.Stage) (outcome, error)
+}
+
+// outcome is what a step says when it is done.
+type outcome struct {
+	detail string
+	cached bool
+}
+
+// build is the state that the steps hand on.
+type build struct {
+	opts Options
+	spec template.Build
+	src  template.Kldload
+
+	site    *darksite.Darksite
+	kernel  darksite.Kernel
+	install distro.Install
+	epoch   time.Time
+	ids     disk.Identity
+
+	work  *cache.Work
+	root  string // the tree
+	tmp   string // its /tmp while provisioning
+	apt   string // its /run/kldload while provisioning
+	stats tree.Stats
+
+	raw    string // the disk, before formats
+	places []*place
+	report machine.Report
+	result Result
+}
+
+// Run makes the image of one build. What it returns is complete: on an error
+// nothing stands under a final name.
+func Run(ctx context.Context, spec template.Build, opts Options) (*Result, error) {
+	b := &build{opts: opts, spec: spec, src: *spec.Source.Kldload}
+	b.result.Name = spec.ID()
+	if !b.src.SkipBoot { // a wrong checks file must not cost a build
+		if _, err := b.smokeChecks(); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.planOutputs(); err != nil {
+		return nil, err
+	}
+	if err := b.open(); err != nil {
+		return nil, err
+	}
+	err := b.runSteps(ctx)
+	return &b.result, errors.Join(err, b.cleanUp(err))
+}
+
+// steps is the build, in order.
+func (b *build) steps() []step {
+	steps := []step{
+		{"darksite", b.openDarksite},
+		{"tree", b.makeTree},
+		{"configure", b.configure},
+	}
+	for i := range b.spec.Provisioners {
+		p := b.spec.Provisioners[i]
+		steps = append(steps, step{"provision", func(ctx context.Context, s *ui.Stage) (outcome, error) {
+			return b.provision(ctx, s, i, p)
+		}})
+	}
+	steps = append(steps,
+		step{"seal", b.seal},
+		step{"disk", b.makeDisk},
+		step{"verify", b.verify},
+		step{"formats", b.formats},
+	)
+	if !b.src.SkipBoot {
+		steps = append(steps, step{"boot", b.boot})
+	}
+	return append(steps, step{"publish", b.publish})
+}
+
+func (b *build) runSteps(ctx context.Context) error {
+	for _, st := range b.steps() {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		stage := b.opts.UI.Stage(st.name)
+		out, err := st.run(ctx, stage)
+		if err != nil {
+			b.result.Stages = append(b.result.Stages, Stage{Name: st.name, Seconds: stage.Fail().Seconds()})
+			return err
+		}
+		done := stage.Done
+		if out.cached {
+			done = stage.Cached
+		}
+		b.result.Stages = append(b.result.Stages, Stage{Name: st.name, Detail: out.detail, Cached: out.cached, Seconds: done(out.detail).Seconds()})
+	}
+	return nil
+}
+
+// open takes a work folder and removes those of builds that were killed.
+func (b *build) open() error {
+	if err := sweep(b.opts.Cache); err != nil {
+		return err
+	}
+	work, err := b.opts.Cache.NewWork("build")
+	if err != nil {
+		return err
+	}
+	b.work = work
+	b.root, b.tmp, b.apt = filepath.Join(work.Dir, "root"), filepath.Join(work.Dir, "tmp"), filepath.Join(work.Dir, "apt")
+	for _, dir := range []string{b.root, b.tmp, b.apt} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return errors.Join(err, b.work.Remove(RemoveTree))
+		}
+	}
+	return os.Chmod(b.tmp, 0o777|os.ModeSticky)
+}
+
+// keptFor is how long -on-error=abort's folders survive the next builds.
+const keptFor = 7 * 24 * time.Hour
+
+// keptMark tells a folder that was kept on purpose.
+const keptMark = "KEPT"
+
+func sweep(c *cache.Cache) error {
+	stale, err := c.Stale()
+	if err != nil {
+		return err
+	}
+	for dir, age := range stale {
+		if _, err := os.Stat(filepath.Join(dir, keptMark)); err == nil && age < keptFor {
+			continue
+		}
+		if err := errors.Join(RemoveTree(dir), os.RemoveAll(dir+".lock")); err != nil {
+			return fmt.Errorf("removing what a killed build left: %w", err)
+		}
+	}
+	return nil
+}
+
+// RemoveTree deletes a folder with files of a sandbox's ids.
+func RemoveTree(dir string) error {
+	return sandbox.Run(context.Background(), sandbox.Job{Doing: "removing " + dir, Call: fnRemove, Arg: dir})
+}
+
+// cleanUp removes what the build used, except the tree of a broken one that
+// is to be looked at.
+func (b *build) cleanUp(failed error) error {
+	err := b.dropPlaces()
+	if failed != nil && b.opts.Abort && !errors.Is(failed, context.Canceled) {
+		mark := os.WriteFile(filepath.Join(b.work.Dir, keptMark), []byte("kept by -on-error=abort\n"), 0o644)
+		b.opts.UI.Print("the tree is kept: -on-error=abort left it in %s  (remove: kldload cache prune)", b.root)
+		return errors.Join(err, mark, b.work.Keep())
+	}
+	return errors.Join(err, b.work.Remove(RemoveTree))
+}

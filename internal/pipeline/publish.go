@@ -1,0 +1,203 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kldload/kldload/internal/atomicfile"
+	"github.com/kldload/kldload/internal/ui"
+)
+
+// place is one output folder: filled under another name beside it, then
+// renamed whole.
+type place struct {
+	final   string
+	staging string
+	arts    []*Artifact
+}
+
+// planOutputs settles where everything goes and refuses, before any work,
+// what could not be put there.
+func (b *build) planOutputs() error {
+	for _, chain := range b.spec.PostProcessors {
+		for _, p := range chain {
+			if k := p.Kexport; k != nil {
+				b.plan(orDefault(k.OutputDirectory, b.src.OutputDirectory), orDefault(k.VMName, b.src.VMName), k.Formats)
+			}
+		}
+	}
+	if len(b.places) == 0 {
+		b.plan(b.src.OutputDirectory, b.src.VMName, []string{"raw"})
+	}
+	for _, p := range b.places {
+		if err := b.checkPlace(p); err != nil {
+			return errors.Join(err, b.dropPlaces())
+		}
+	}
+	return nil
+}
+
+func (b *build) plan(dir, name string, formats []string) {
+	dir = filepath.Clean(dir)
+	var p *place
+	for _, have := range b.places {
+		if have.final == dir {
+			p = have
+		}
+	}
+	if p == nil {
+		p = &place{final: dir}
+		b.places = append(b.places, p)
+	}
+	for _, format := range formats {
+		path := filepath.Join(dir, name+"."+format)
+		if p.find(path) == nil {
+			p.arts = append(p.arts, &Artifact{Format: format, Path: path})
+		}
+	}
+}
+
+func (p *place) find(path string) *Artifact {
+	for _, a := range p.arts {
+		if a.Path == path {
+			return a
+		}
+	}
+	return nil
+}
+
+func (b *build) checkPlace(p *place) error {
+	st, err := os.Lstat(p.final)
+	switch {
+	case err == nil && !st.IsDir():
+		return fmt.Errorf("output folder %q: there is a file of that name", p.final)
+	case err == nil && !b.opts.Force:
+		return fmt.Errorf("output folder %q exists\nhint: -force replaces it when the build is good; until then it stays", p.final)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	parent := filepath.Dir(p.final)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return fmt.Errorf("output folder %q: %w", p.final, err)
+	}
+	if err := sweepStaging(p.final); err != nil {
+		return err
+	}
+	p.staging, err = os.MkdirTemp(parent, "."+filepath.Base(p.final)+stagingInfix+fmt.Sprint(os.Getpid())+"-*")
+	if err != nil {
+		return fmt.Errorf("output folder %q: %w", p.final, err)
+	}
+	for _, a := range p.arts {
+		a.staged = filepath.Join(p.staging, filepath.Base(a.Path))
+	}
+	return os.Chmod(p.staging, 0o755)
+}
+
+// stagingInfix and the owner's process id are in a staging folder's name.
+const stagingInfix = ".partial-"
+
+// sweepStaging removes what killed builds left beside an output folder.
+func sweepStaging(final string) error {
+	prefix := filepath.Join(filepath.Dir(final), "."+filepath.Base(final)+stagingInfix)
+	left, err := filepath.Glob(globQuote(prefix) + "*")
+	if err != nil {
+		return err
+	}
+	for _, dir := range left {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(dir, prefix), "-")
+		if _, err := os.Stat("/proc/" + pid); err == nil {
+			continue // its owner lives
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("removing what a killed build left: %w", err)
+		}
+	}
+	return nil
+}
+
+func globQuote(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+}
+
+// artifacts lists every artifact in order.
+func (b *build) artifacts() []*Artifact {
+	var out []*Artifact
+	for _, p := range b.places {
+		out = append(out, p.arts...)
+	}
+	return out
+}
+
+// staged is where a path under an output folder lies for now.
+func (b *build) staged(path string) (string, bool) {
+	for _, p := range b.places {
+		if rel, err := filepath.Rel(p.final, filepath.Clean(path)); err == nil && filepath.IsLocal(rel) {
+			return filepath.Join(p.staging, rel), true
+		}
+	}
+	return path, false
+}
+
+// publish runs the post-processors that describe the artifacts, then gives
+// everything its final name.
+func (b *build) publish(context.Context, *ui.Stage) (outcome, error) {
+	files, err := b.describe()
+	if err != nil {
+		return outcome{}, err
+	}
+	for _, p := range b.places {
+		if err := p.rename(); err != nil {
+			return outcome{}, err
+		}
+	}
+	for name, text := range files { // those outside of the output folders
+		if err := atomicfile.WriteFile(name, text, 0o644); err != nil {
+			return outcome{}, err
+		}
+	}
+	b.result.Artifacts = b.artifacts()
+	var dirs []string
+	for _, p := range b.places {
+		dirs = append(dirs, p.final)
+	}
+	return outcome{detail: fmt.Sprintf("%s  %d files described", strings.Join(dirs, ", "), len(b.artifacts()))}, nil
+}
+
+// rename makes a place visible, in one step even where it replaces another.
+func (p *place) rename() error {
+	if err := atomicfile.SyncDir(p.staging); err != nil {
+		return fmt.Errorf("publishing %q: %w", p.final, err)
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, p.staging, unix.AT_FDCWD, p.final, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EEXIST) {
+		err = unix.Renameat2(unix.AT_FDCWD, p.staging, unix.AT_FDCWD, p.final, unix.RENAME_EXCHANGE)
+		if err == nil {
+			err = os.RemoveAll(p.staging) // now the old one
+		}
+	} else if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system without the flags
+		err = os.Rename(p.staging, p.final)
+	}
+	if err != nil {
+		return fmt.Errorf("publishing %q: %w", p.final, err)
+	}
+	p.staging = ""
+	return atomicfile.SyncDir(filepath.Dir(p.final))
+}
+
+// dropPlaces removes what was not published.
+func (b *build) dropPlaces() error {
+	var errs []error
+	for _, p := range b.places {
+		if p.staging != "" {
+			errs = append(errs, os.RemoveAll(p.staging))
+		}
+	}
+	return errors.Join(errs...)
+}

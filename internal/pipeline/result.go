@@ -1,0 +1,63 @@
+package pipeline
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/kldload/kldload/internal/machine"
+	"github.com/kldload/kldload/internal/ui"
+	"github.com/kldload/kldload/internal/verify"
+)
+
+// Result is what a build made, for people and for --json.
+type Result struct {
+	Name      string          `json:"name"`
+	Darksite  string          `json:"darksite"` // digest
+	Epoch     int64           `json:"source_date_epoch"`
+	Artifacts []*Artifact     `json:"artifacts"`
+	Manifest  string          `json:"manifest,omitempty"`
+	Files     []string        `json:"files,omitempty"` // manifests and checksums
+	Stages    []Stage         `json:"stages"`
+	Checks    []verify.Check  `json:"checks"`
+	Boot      *machine.Report `json:"boot,omitempty"`
+}
+
+// Artifact is one image file.
+type Artifact struct {
+	Format string `json:"format"`
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+
+	staged string
+	file   *os.File
+}
+
+// Stage is how one step went.
+type Stage struct {
+	Name    string  `json:"name"`
+	Detail  string  `json:"detail,omitempty"`
+	Cached  bool    `json:"cached,omitempty"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Summary tells what was made, where, and how to go on.
+func (r *Result) Summary() string {
+	var b strings.Builder
+	for _, a := range r.Artifacts {
+		fmt.Fprintf(&b, "%s  %s  %s  sha256:%s\n", a.Path, a.Format, ui.Bytes(a.Size), a.SHA256)
+	}
+	if len(r.Artifacts) > 0 {
+		fmt.Fprintf(&b, "next: kldload boot %s", r.Artifacts[0].Path)
+	}
+	return b.String()
+}
+
+// Brief is the first artifact's path.
+func (r *Result) Brief() string {
+	if len(r.Artifacts) == 0 {
+		return ""
+	}
+	return r.Artifacts[0].Path
+}
