@@ -21,12 +21,12 @@ const deflateWindow = 4096
 // levels compress better but have a window of 32 KiB.
 type compressor struct {
 	flate *flate.Writer
-	zstd  *zstd.Encoder
+	zstd  map[int]*zstd.Encoder // by size of the input
 }
 
 func newCompressor() (*compressor, error) {
 	f, err := flate.NewWriterWindow(io.Discard, deflateWindow)
-	return &compressor{flate: f}, err
+	return &compressor{flate: f, zstd: map[int]*zstd.Encoder{}}, err
 }
 
 // compress appends the packed src to dst.
@@ -46,15 +46,17 @@ func (c *compressor) compress(dst, src []byte, useZstd bool) ([]byte, error) {
 }
 
 func (c *compressor) compressZstd(dst, src []byte) ([]byte, error) {
-	if c.zstd == nil {
+	z := c.zstd[len(src)]
+	if z == nil {
 		var err error
-		c.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
-			zstd.WithWindowSize(maxClusterSize), zstd.WithEncoderLevel(zstd.SpeedDefault))
+		z, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+			zstd.WithWindowSize(max(zstd.MinWindowSize, len(src))), zstd.WithEncoderLevel(zstd.SpeedDefault))
 		if err != nil {
 			return nil, err
 		}
+		c.zstd[len(src)] = z
 	}
-	return c.zstd.EncodeAll(src, dst), nil
+	return z.EncodeAll(src, dst), nil
 }
 
 var zeros [64 << 10]byte

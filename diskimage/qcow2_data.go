@@ -1,13 +1,11 @@
 package diskimage
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"slices"
 	"sync"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -87,22 +85,22 @@ func (d *QCOW2Disk) readCompressed(p []byte, off int64, m mapping) error {
 type decompressor struct {
 	clusterSize int64
 	zstd        *zstd.Decoder // nil for deflate
-	scratch     sync.Pool     // of *inflater
+	scratch     sync.Pool     // of *unpacking
 
 	mu       sync.Mutex
 	lastHost int64
 	last     []byte
 }
 
-type inflater struct {
-	in    []byte
-	src   bytes.Reader
-	flate io.ReadCloser
+// unpacking is what one call of decompress works with.
+type unpacking struct {
+	in      []byte
+	inflate inflater
 }
 
 func (c *decompressor) init(h *qcow2Header) {
 	c.clusterSize = h.clusterSize()
-	c.scratch.New = func() any { return &inflater{flate: flate.NewReader(nil)} }
+	c.scratch.New = func() any { return new(unpacking) }
 	if h.zstd {
 		// These options are constants that zstd accepts.
 		c.zstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.IgnoreChecksum(false),
@@ -112,7 +110,7 @@ func (c *decompressor) init(h *qcow2Header) {
 
 // decompress reads the compressed cluster m into all of p.
 func (c *decompressor) decompress(r io.ReaderAt, p []byte, m mapping) error {
-	z := c.scratch.Get().(*inflater)
+	z := c.scratch.Get().(*unpacking)
 	defer c.scratch.Put(z)
 	z.in = slices.Grow(z.in[:0], int(m.size))[:m.size]
 	if err := readFull(r, z.in, m.host); err != nil {
@@ -121,11 +119,7 @@ func (c *decompressor) decompress(r io.ReaderAt, p []byte, m mapping) error {
 	if c.zstd != nil {
 		return c.unzstd(p, z.in)
 	}
-	z.src.Reset(z.in)
-	if err := z.flate.(flate.Resetter).Reset(&z.src, nil); err != nil {
-		return err
-	}
-	if n, err := io.ReadFull(z.flate, p); err != nil {
+	if n, err := z.inflate.inflate(p, z.in); err != nil {
 		return corruptf("inflating: %v after %d of %d bytes", err, n, len(p))
 	}
 	return nil

@@ -16,7 +16,7 @@ const (
 
 	// maxInFlight bounds the disk bytes held at once. Each sink's compressed
 	// form can add as much again.
-	maxInFlight = 32 << 20
+	maxInFlight = 16 << 20
 )
 
 type counter = atomic.Int32
