@@ -136,22 +136,24 @@ func probe(ctx context.Context, accel Accel) (string, error) {
 }
 
 func probeWith(ctx context.Context, accel []string, limit time.Duration) (string, error) {
-	rom, err := os.CreateTemp("", workPrefix+"probe-*.rom")
+	work, err := newWorkDir()
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(rom.Name())
-	if _, err := rom.Write(probeROM()); err != nil {
-		return "", errors.Join(err, rom.Close())
+	rom := work.path("probe.rom")
+	if err := os.WriteFile(rom, probeROM(), 0o600); err != nil {
+		return "", errors.Join(err, work.remove())
 	}
-	if err := rom.Close(); err != nil {
-		return "", err
-	}
+	reason, err := runProbe(ctx, accel, rom, limit)
+	return reason, errors.Join(err, work.remove())
+}
+
+func runProbe(ctx context.Context, accel []string, rom string, limit time.Duration) (string, error) {
 	tctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	args := append([]string{qemu}, accel...)
 	args = append(args, "-machine", "q35", "-m", "32", "-nodefaults", "-display", "none", "-no-reboot",
-		"-bios", rom.Name(), "-device", fmt.Sprintf("isa-debug-exit,iobase=%#x,iosize=1", probePort))
+		"-bios", rom, "-device", fmt.Sprintf("isa-debug-exit,iobase=%#x,iosize=1", probePort))
 	ch, err := startChild(tctx, run.Cmd{Doing: "probing an accelerator", Args: args})
 	if err != nil {
 		return "", err
