@@ -83,6 +83,9 @@ func runTest(ctx context.Context, a *app, image string, opts testOptions) error 
 	if !report.Passed {
 		brief = "fail"
 	}
+	if report.Kept != "" {
+		a.ui.Print("kept: %s", report.Kept)
+	}
 	a.ui.Result(checkTable(report), brief, report)
 	if report.Passed {
 		return nil

@@ -330,6 +330,9 @@ func (m *Machine) fail(err error) error {
 		}
 		err = errors.Join(err, saveErr)
 	}
+	if m.cfg.Keep {
+		err = fmt.Errorf("%w\nkept: %s", err, m.work.dir)
+	}
 	return errors.Join(err, m.Close())
 }
 

@@ -66,6 +66,9 @@ var dead = []struct {
 // and control characters.
 var escapes = regexp.MustCompile(`\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]`)
 
+// stamp is the time the kernel puts before its lines.
+var stamp = regexp.MustCompile(`^\[ *[0-9.]+\] `)
+
 // poll reads what is new. It returns why the guest is dead, or "".
 func (s *serial) poll() (string, error) {
 	buf := make([]byte, serialChunk)
@@ -118,10 +121,7 @@ func (s *serial) look() {
 		if at < 0 || (strings.HasPrefix(d.text, "(") && at > 0) {
 			continue
 		}
-		s.fatal, s.open = d.name, true
-		if rest := line[at:]; rest != "" {
-			s.fatal += ": " + rest
-		}
+		s.fatal, s.open = d.name+": "+stamp.ReplaceAllString(line, ""), true
 		return
 	}
 }

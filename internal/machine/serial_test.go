@@ -12,7 +12,7 @@ func TestSerialNoticesDeath(t *testing.T) {
 		"[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n": "kernel panic: Kernel panic - not syncing: VFS: Unable to mount",
 		"\x1b[0m\x1b[30m\x1b[47mYou are in emergency mode. After logging in, type \"journalctl -xb\"":  "the guest is in emergency mode",
 		"Give root password for maintenance\r\n(or press Control-D to continue): ":                     "the guest is in emergency mode",
-		"ALERT!  UUID=x does not exist.  Dropping to a shell!\r\n":                                     "the initramfs gave up",
+		"ALERT!  UUID=x does not exist.  Dropping to a shell!\r\n":                                     "the initramfs gave up: ALERT!  UUID=x does not exist.  Dropping to a shell!",
 		"(initramfs) ": "the initramfs gave up",
 		"\x1b[2J\x1b[01;01HUEFI Interactive Shell v2.2\r\n": "the firmware found nothing to boot",
 		"grub rescue> ": "the boot loader gave up",

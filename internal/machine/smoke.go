@@ -58,6 +58,7 @@ type Report struct {
 	Firmware  string    `json:"firmware"`
 	Kernel    string    `json:"kernel"` // uname -r
 	Started   time.Time `json:"started"`
+	Kept      string    `json:"kept,omitempty"` // the machine's folder, with Config.Keep
 	Passed    bool      `json:"passed"`
 	SerialLog string    `json:"serial_log,omitempty"` // where it was kept
 
@@ -115,6 +116,9 @@ func Test(ctx context.Context, cfg Config, checks []Check) (Report, error) {
 	}
 	r.Seconds = since()
 	r.Passed = r.Count(Fail) == 0
+	if m.cfg.Keep {
+		r.Kept = m.work.dir
+	}
 	if !r.Passed {
 		r.SerialLog, err = m.SaveSerial()
 	}
