@@ -132,4 +132,3 @@ func terminalFD(stream any) int {
 	}
 	return -1
 }
-
