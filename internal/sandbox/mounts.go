@@ -16,6 +16,10 @@ func prepare(job wire) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("detaching the mounts: %w", err)
 	}
+	// The host's name must not reach what is built.
+	if err := unix.Sethostname([]byte("localhost")); err != nil {
+		return fmt.Errorf("setting the host name: %w", err)
+	}
 	if !job.Network {
 		if err := loopbackUp(); err != nil {
 			return fmt.Errorf("starting loopback: %w", err)

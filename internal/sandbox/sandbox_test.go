@@ -71,10 +71,13 @@ func TestCallOwnsMappedIDs(t *testing.T) {
 
 func TestCommandHasNoNetworkAndPassesItsStatus(t *testing.T) {
 	var out bytes.Buffer
-	err := Run(context.Background(), Job{Doing: "looking", Command: []string{"sh", "-c", "cat /proc/net/dev; ls /proc | grep -c '^[0-9]'; exit 9"}, Stdout: &out})
+	err := Run(context.Background(), Job{Doing: "looking", Command: []string{"sh", "-c", "uname -n; cat /proc/net/dev; ls /proc | grep -c '^[0-9]'; exit 9"}, Stdout: &out})
 	var exit *run.ExitError
 	if !errors.As(err, &exit) || exit.Code != 9 || exit.Tool != "sh" {
 		t.Fatalf("got %v, want exit status 9", err)
+	}
+	if !strings.HasPrefix(out.String(), "localhost\n") {
+		t.Errorf("the host's name is seen: %q", out.String())
 	}
 	if strings.Count(out.String(), ":") != 1 || !strings.Contains(out.String(), "lo:") {
 		t.Errorf("interfaces:\n%s", out.String())

@@ -93,11 +93,27 @@ type Event struct {
 
 func (u *UI) emit(e Event) {
 	e.Time = u.now().UTC().Format(time.RFC3339Nano)
+	e.Detail = u.mask(e.Detail)
+	if raw, err := json.Marshal(e.Data); e.Data != nil && err == nil {
+		e.Data = json.RawMessage(u.maskJSON(raw))
+	}
 	b, err := json.Marshal(e)
 	if err != nil {
 		b, _ = json.Marshal(Event{Time: e.Time, Event: e.Event, Detail: err.Error()})
 	}
-	fmt.Fprintln(u.out, u.mask(string(b)))
+	fmt.Fprintln(u.out, string(b))
+}
+
+// maskJSON hides secrets inside encoded strings. A secret so short that it
+// could be JSON's own punctuation is none that a result holds.
+func (u *UI) maskJSON(raw []byte) string {
+	s := string(raw)
+	for _, m := range u.masks {
+		if enc, err := json.Marshal(m); err == nil && len(m) > 3 {
+			s = strings.ReplaceAll(s, string(enc[1:len(enc)-1]), "<sensitive>")
+		}
+	}
+	return s
 }
 
 func (u *UI) mask(s string) string {

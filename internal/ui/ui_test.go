@@ -46,12 +46,12 @@ func TestTerminalMovesAndKeepsFinishedLines(t *testing.T) {
 func TestJSONEventsParseAndMask(t *testing.T) {
 	var out bytes.Buffer
 	u := New(&out, JSON)
-	u.Mask("s3cret")
+	u.Mask("s3cret", `qu"ote`)
 	s := u.Stage("provision")
 	s.Log("password is s3cret")
 	s.Fail()
-	u.Result("text", "brief", map[string]int{"n": 1})
-	if strings.Contains(out.String(), "s3cret") {
+	u.Result("text", "brief", map[string]string{"n": "has s3cret", "q": `a qu"ote`})
+	if strings.Contains(out.String(), "s3cret") || strings.Contains(out.String(), "ote") {
 		t.Fatalf("secret printed: %s", out.String())
 	}
 	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
