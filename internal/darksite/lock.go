@@ -54,7 +54,7 @@ type Kernel struct {
 }
 
 // ZFSModules is the package of a kernel's ZFS modules; its fields are empty
-// when the release has no ZFS.
+// in a darksite without ZFS.
 type ZFSModules struct {
 	Package    string `json:"package"` // zfs-modules-6.1.0-9-amd64
 	Version    string `json:"version"`

@@ -55,7 +55,11 @@ func (q *request) openUpstream(ctx context.Context) (*upstream, error) {
 	}
 	u := &upstream{sources: sources}
 	if u.settings, err = hostFetchSettings(ctx); err == nil {
-		u.aptRoot, err = newAptRoot(q.Arch, sources, u.settings, modulesStub)
+		installed := modulesStub
+		if len(q.Kernels) == 0 {
+			installed = "" // no modules of ours either: the closure stays apt's
+		}
+		u.aptRoot, err = newAptRoot(q.Arch, sources, u.settings, installed)
 	}
 	if err == nil {
 		st.Progress(0, 0, "reading the package indexes")
