@@ -100,12 +100,12 @@ func Start(ctx context.Context, c Cmd) (*Process, error) {
 		cmd.SysProcAttr = &attr
 	}
 	cmd.SysProcAttr.Setpgid = !c.Foreground
+	p.cmd = cmd // before the start: a context that is over cancels at once
 	cmd.WaitDelay = grace
 	cmd.Cancel = func() error { return p.signal(syscall.SIGTERM) }
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s: starting %s: %w", c.Doing, c.Args[0], err)
 	}
-	p.cmd = cmd
 	return p, nil
 }
 
