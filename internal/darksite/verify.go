@@ -120,10 +120,8 @@ func (d *Darksite) prove(ctx context.Context, u *ui.UI) (err error) {
 
 // combination is a set of packages that must install together.
 type combination struct {
-	what    string
-	profile string
-	flavour string // "" for none
-	names   []string
+	what  string
+	names []string
 }
 
 // combinations lists what must install: each profile on each kernel, bare and
@@ -145,7 +143,7 @@ func (l *Lock) combinations() []combination {
 		if with != "" {
 			what = append(what, "with "+with)
 		}
-		out = append(out, combination{strings.Join(what, ", "), profile, flavour, names})
+		out = append(out, combination{strings.Join(what, ", "), names})
 	}
 	for _, profile := range l.ProfileNames() {
 		for _, flavour := range flavours {
