@@ -54,7 +54,7 @@ func TestKilledInTheDownloadResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, err := run.Start(t.Context(), run.Cmd{Doing: "creating", Args: []string{os.Args[0]},
-		Env: append(os.Environ(), "DARKSITE_TEST_CREATE="+string(text))})
+		Env: append(os.Environ(), "DARKSITE_TEST_CREATE="+string(text), "TMPDIR="+t.TempDir())})
 	if err != nil {
 		t.Fatal(err)
 	}
