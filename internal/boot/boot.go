@@ -43,9 +43,11 @@ type Config struct {
 	Parameters []string // of the kernel, beside root=
 }
 
-// DefaultParameters reach a console on a screen, on a serial line and in every
-// cloud; rootdelay is what Azure's storage needs.
-var DefaultParameters = []string{"console=tty0", "console=ttyS0,115200n8", "rootdelay=300"}
+// DefaultParameters reach a console on a screen and on a serial line. Azure's
+// guides ask for rootdelay=300 as well; it is left out, because Debian's
+// initramfs sleeps that long at every boot (initramfs-tools, init), and waits
+// for a slow root device by itself.
+var DefaultParameters = []string{"console=tty0", "console=ttyS0,115200n8"}
 
 // Cmdline is the kernel's command line.
 func (c Config) Cmdline() string {
