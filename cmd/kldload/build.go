@@ -110,6 +110,9 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 		return err
 	}
 	a.ui.Mask(t.Sensitive()...)
+	if err := distinctOutputs(t.Builds); err != nil {
+		return err
+	}
 	store, err := cache.Open(o.cacheDir)
 	if err != nil {
 		return err
@@ -124,6 +127,28 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 			return maskedError(a, err)
 		}
 		a.ui.Result(result.Summary(), result.Brief(), result)
+	}
+	return nil
+}
+
+// distinctOutputs refuses two builds that would replace each other's images.
+func distinctOutputs(builds []template.Build) error {
+	first := map[string]string{}
+	for _, b := range builds {
+		dirs := []string{b.Source.Kldload.OutputDirectory}
+		for _, chain := range b.PostProcessors {
+			for _, p := range chain {
+				if p.Kexport != nil && p.Kexport.OutputDirectory != "" {
+					dirs = append(dirs, p.Kexport.OutputDirectory)
+				}
+			}
+		}
+		for _, dir := range dirs {
+			if other, ok := first[dir]; ok && other != b.ID() {
+				return fmt.Errorf("builds %s and %s both write to %q\nhint: give each source its own output_directory, with source.name in it", other, b.ID(), dir)
+			}
+			first[dir] = b.ID()
+		}
 	}
 	return nil
 }

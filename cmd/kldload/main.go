@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/kldload/kldload/internal/pipeline"
@@ -25,6 +26,23 @@ func mainCode() int {
 	defer stop()
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	root := newRootCommand(a)
+	if err := checkName(os.Args[0]); err != nil {
+		return exitCode(ctx, a, err)
+	}
 	root.SetArgs(packerArgs(root, os.Args[1:]))
 	return exitCode(ctx, a, root.ExecuteContext(ctx))
+}
+
+// checkName refuses the names whose commands are not part of this version, and
+// says what does their work.
+func checkName(argv0 string) error {
+	switch name := filepath.Base(argv0); name {
+	case "kexport":
+		return usagef("kexport has no commands of its own in this version\n" +
+			"hint: a template's post-processor \"kexport\" writes the formats: kldload build --help")
+	case "kldload-install-target":
+		return usagef("kldload-install-target has no commands of its own in this version\n" +
+			"hint: kldload build makes an image that is written to a disk as it is (format raw)")
+	}
+	return nil
 }

@@ -160,6 +160,9 @@ func (b *build) boot(ctx context.Context, s *ui.Stage) (outcome, error) {
 	}, checks)
 	b.report.SHA256, b.report.Image = art.SHA256, art.Path
 	b.result.Boot = &b.report
+	if ctx.Err() != nil {
+		return outcome{}, err
+	}
 	if err != nil {
 		return outcome{}, b.keepSerial(fmt.Errorf("booting the image: %w", err))
 	}

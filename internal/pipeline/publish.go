@@ -167,7 +167,7 @@ func (b *build) publish(context.Context, *ui.Stage) (outcome, error) {
 	for _, p := range b.places {
 		dirs = append(dirs, p.final)
 	}
-	return outcome{detail: fmt.Sprintf("%s  %d files described", strings.Join(dirs, ", "), len(b.artifacts()))}, nil
+	return outcome{detail: fmt.Sprintf("%s  %d images, %d manifests and checksum files", strings.Join(dirs, ", "), len(b.artifacts()), len(b.result.Files))}, nil
 }
 
 // rename makes a place visible, in one step even where it replaces another.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/kldload/kldload/internal/machine"
 	"github.com/kldload/kldload/internal/ui"
@@ -48,6 +49,14 @@ func (r *Result) Summary() string {
 	for _, a := range r.Artifacts {
 		fmt.Fprintf(&b, "%s  %s  %s  sha256:%s\n", a.Path, a.Format, ui.Bytes(a.Size), a.SHA256)
 	}
+	for _, name := range r.Files {
+		fmt.Fprintln(&b, name)
+	}
+	var total float64
+	for _, s := range r.Stages {
+		total += s.Seconds
+	}
+	fmt.Fprintf(&b, "done in %s, SOURCE_DATE_EPOCH=%d\n", ui.Seconds(time.Duration(total*float64(time.Second))), r.Epoch)
 	if len(r.Artifacts) > 0 {
 		fmt.Fprintf(&b, "next: kldload boot %s", r.Artifacts[0].Path)
 	}

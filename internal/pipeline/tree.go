@@ -163,6 +163,8 @@ func (b *build) unpack(ctx context.Context, s *ui.Stage, key string) (treeMeta, 
 func (b *build) bootstrap(ctx context.Context, s *ui.Stage) error {
 	log := &run.Lines{Func: func(line string) { s.Progress(0, 0, strings.TrimPrefix(line, "I: ")) }}
 	var tail strings.Builder
+	watched := b.watchDpkg(s)
+	defer watched()
 	err := sandbox.Run(ctx, sandbox.Job{
 		Doing: "installing the packages", Command: b.install.Bootstrap(b.root),
 		Env: append(b.install.BootstrapEnv(), "TMPDIR="+b.tmp), Stdout: io.Discard, Stderr: io.MultiWriter(log, &tail),
@@ -175,6 +177,49 @@ func (b *build) bootstrap(ctx context.Context, s *ui.Stage) error {
 	}
 	s.Progress(0, 0, "making the initramfs")
 	return b.inTree(ctx, "making the initramfs", b.install.Finish(), nil)
+}
+
+// watchDpkg shows what dpkg does, from the log it keeps in the tree, until the
+// function it returns is called.
+func (b *build) watchDpkg(s *ui.Stage) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				if text, err := os.ReadFile(filepath.Join(b.root, "var/log/dpkg.log")); err == nil {
+					s.Progress(0, 0, dpkgNote(string(text)))
+				}
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+// dpkgNote sums up a dpkg.log (dpkg(1), --log): lines such as
+// "2026-11-23 14:02:11 status installed dash:amd64 0.5.12-2".
+func dpkgNote(log string) string {
+	unpacked, installed, last := 0, 0, ""
+	for _, line := range strings.Split(log, "\n") {
+		f := strings.Fields(line)
+		if len(f) < 5 || f[2] != "status" {
+			continue
+		}
+		last = f[4]
+		switch f[3] {
+		case "unpacked":
+			unpacked++
+		case "installed":
+			installed++
+		}
+	}
+	last, _, _ = strings.Cut(last, ":")
+	return fmt.Sprintf("dpkg: %d packages unpacked, %d configured, at %s", unpacked, installed, last)
 }
 
 // inTree runs a command chrooted in the tree, without network.
