@@ -105,6 +105,7 @@ build {
       "IMAGE_NAME=${var.image_name}",
       "IMAGE_VERSION=${var.image_version}",
       "TARGET_DISTRO=${var.target_distro}",
+      "INSTALL_PROFILE=${var.install_profile}",
     ]
   }
 

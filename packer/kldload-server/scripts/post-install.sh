@@ -5,8 +5,10 @@ set -euo pipefail
 
 echo "=== Post-install: ${IMAGE_NAME} ${IMAGE_VERSION} (${TARGET_DISTRO}) ==="
 
-export DEBIAN_FRONTEND=noninteractive
-apt-get install -y -q htop tmux vim ncat
+# The core profile stays at the least; its darksite may not have these.
+if [ "${INSTALL_PROFILE}" != core ]; then
+    apt-get install -y -q htop tmux vim ncat
+fi
 
 mkdir -p /etc/ssh/sshd_config.d
 cat > /etc/ssh/sshd_config.d/99-image.conf << 'EOF'
