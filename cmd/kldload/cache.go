@@ -20,8 +20,8 @@ func newCacheCommand(a *app) *cobra.Command {
 		Short:   "Show or prune what builds keep to be faster",
 		Example: `  kldload cache show
   kldload cache prune --older-than 168h`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: knownCommand,
+		RunE: showHelp,
 	}
 	c.PersistentFlags().StringVar(&dir, "cache-dir", "", "cache `folder` (default: kldload in the user's cache folder)")
 	c.AddCommand(newCacheShowCommand(a, &dir), newCachePruneCommand(a, &dir))

@@ -22,6 +22,8 @@ profiles of a release need, the kernel, and ZFS modules compiled for exactly
 that kernel. Making one is the only step that uses the network.`,
 		Example: `  kldload darksite create --distro debian --release bookworm --profile server --output darksites/bookworm
   kldload darksite verify darksites/bookworm`,
+		Args: knownCommand,
+		RunE: showHelp,
 	}
 	c.AddCommand(newDarksiteCreateCommand(a), newDarksiteVerifyCommand(a), newDarksiteShowCommand(a), newDarksiteServeCommand(a))
 	return c

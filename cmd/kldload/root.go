@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"strings"
 
@@ -31,6 +32,9 @@ func newRootCommand(a *app) *cobra.Command {
 		Short: "The image factory: a template and an offline mirror in, a sealed golden image out",
 		Example: `  kldload darksite create --distro debian --release bookworm --profile server --output darksites/bookworm
   kldload build packer/kldload-server`,
+		Args: knownCommand,
+		RunE: showHelp,
+
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version(),
@@ -63,6 +67,22 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(newBuildCommand(a), newValidateCommand(a), newCacheCommand(a))
 	return root
 }
+
+// knownCommand is reached with arguments when the first is no command.
+func knownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := c.CommandPath() + " --help lists the commands"
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf("did you mean %q?", near[0])
+	}
+	return usagef("unknown command %q\nhint: %s", args[0], hint)
+}
+
+// showHelp is what a command does that only holds others.
+func showHelp(c *cobra.Command, _ []string) error { return c.Help() }
 
 // packerArgs lets long flags be spelled with one dash, as Packer users and
 // their scripts do (-var, -var-file=…, -on-error=…): an argument of one dash
