@@ -1,0 +1,158 @@
+//go:build integration
+
+package test
+
+import (
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestOrdinaryUserWithoutNetworkSameBytes builds one template twice: as root
+// from the shared cache, and as an ordinary user with nothing cached, in an
+// empty network namespace, on a host of another name, zone, umask and path.
+// The images must be equal to the byte; then strangers judge one of them. At
+// the end the user's cached tree is damaged: that is noticed, and the rebuilt
+// image is equal again.
+func TestOrdinaryUserWithoutNetworkSameBytes(t *testing.T) {
+	needRoot(t)
+	site := darksite(t)
+	golden := folder(t, everything(site))
+	call{dir: golden}.build(t).succeeded(t)
+
+	u := newUser(t)
+	dir := folder(t, everything(readable(t, site)))
+	u.own(t, dir)
+	asUser := call{dir: dir, cache: filepath.Join(u.home, "cache"), prefix: u.prefix()}
+	first := asUser.build(t).succeeded(t)
+	if got := first.status("tree"); got != "" {
+		t.Errorf("the first build's tree stage was %q: want it made", got)
+	}
+	same(t, golden, dir)
+	t.Run("judged", func(t *testing.T) { judge(t, filepath.Join(golden, "out", "golden.raw")) })
+	t.Run("nothing left", func(t *testing.T) { nothingLeft(t, asUser.cache, dir) })
+
+	t.Run("damaged cache", func(t *testing.T) {
+		flip(t, filepath.Join(asUser.cache, "trees"))
+		again := asUser.build(t, "-force").succeeded(t)
+		if got := again.status("tree"); got != "" || !again.logged("damaged") {
+			t.Errorf("tree stage %q, want it made again with a word about the damage:\n%s", got, tailOf(again.stdout))
+		}
+		same(t, golden, dir)
+	})
+}
+
+// same compares the raw images of two working directories.
+func same(t *testing.T, a, b string) {
+	t.Helper()
+	sumA, sumB := read(t, a, "out/golden.sha256sum"), read(t, b, "out/golden.sha256sum")
+	rawA, rawB := filepath.Join(a, "out/golden.raw"), filepath.Join(b, "out/golden.raw")
+	if sumA != sumB {
+		explain(t, rawA, rawB)
+		t.Fatalf("two builds differ:\n%s%s", sumA, sumB)
+	}
+	tool(t, "cmp", rawA, rawB)
+}
+
+// explain says what differs inside two images.
+func explain(t *testing.T, a, b string) {
+	t.Helper()
+	var list [2]string
+	var root [2]string
+	for i, raw := range []string{a, b} {
+		parts := partitions(t, raw)
+		root[i] = mountReadOnly(t, attach(t, raw, parts[1]), "ext4")
+		list[i] = tool(t, "sh", "-c", "cd "+root[i]+" && find . -printf '%p %y %m %U %G %n %s %T@ %l\\n' | sort")
+	}
+	for _, l := range [][2]string{{list[0], list[1]}, {list[1], list[0]}} {
+		for i, line := range strings.Split(l[0], "\n") {
+			if i < 1e6 && !strings.Contains(l[1], line+"\n") {
+				t.Log("only in one:", line)
+			}
+		}
+	}
+	out, _ := exec.Command("diff", "-rq", "--no-dereference", root[0], root[1]).CombinedOutput()
+	t.Logf("diff -r:\n%s", tailOf(string(out)))
+}
+
+// flip changes one byte in the middle of the only cached tree.
+func flip(t *testing.T, trees string) {
+	t.Helper()
+	blobs, err := filepath.Glob(filepath.Join(trees, "*.tar"))
+	if err != nil || len(blobs) != 1 {
+		t.Fatalf("cached trees %v, %v: want one", blobs, err)
+	}
+	f, err := os.OpenFile(blobs[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, st.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x10
+	if _, err := f.WriteAt(b, st.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readable makes the darksite visible to every user, under another path.
+func readable(t *testing.T, site string) string {
+	t.Helper()
+	to := filepath.Join(public, "mirror")
+	if !exists(t, to) {
+		if exec.Command("cp", "-al", site, to).Run() != nil { // another file system
+			tool(t, "rm", "-rf", to)
+			tool(t, "cp", "-a", "--reflink=auto", site, to)
+		}
+	}
+	return to
+}
+
+// ordinary is a user without any privilege but subordinate ids.
+type ordinary struct{ name, home string }
+
+func newUser(t *testing.T) ordinary {
+	t.Helper()
+	name := "kldtest" + strings.TrimPrefix(filepath.Base(public), "kldload-test-")
+	tool(t, "useradd", "--create-home", "--shell", "/bin/sh", name)
+	t.Cleanup(func() { tool(t, "userdel", "--remove", name) })
+	if !hasRange(t, name) {
+		tool(t, "usermod", "--add-subuids", "500000-565535", "--add-subgids", "500000-565535", name)
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ordinary{name, u.HomeDir}
+}
+
+func hasRange(t *testing.T, name string) bool {
+	t.Helper()
+	text, err := os.ReadFile("/etc/subuid")
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return strings.Contains("\n"+string(text), "\n"+name+":")
+}
+
+func (u ordinary) own(t *testing.T, dir string) {
+	t.Helper()
+	tool(t, "chown", "-R", u.name+":", dir)
+}
+
+// prefix starts a command as the user, far from this host: no network at all,
+// another host name, umask, time zone and language.
+func (u ordinary) prefix() []string {
+	return []string{"unshare", "--net", "--uts", "sh", "-ec",
+		`hostname elsewhere; test "$(ip -o link | wc -l)" = 1; user=$1; shift; umask 077
+exec runuser -u "$user" -- env HOME="$(getent passwd "$user" | cut -d: -f6)" TZ=Asia/Tokyo LANG=tr_TR.UTF-8 "$@"`, "sh", u.name}
+}
