@@ -1,8 +1,10 @@
 // Package cache keeps what is slow to make, by content key, where it may be
-// deleted at any time: blobs with their SHA-256, verified whenever they are
-// read, and work folders that tell whether their owner still lives.
+// deleted at any time: root trees with the digest of their content, and work
+// folders that tell whether their owner still lives.
 //
-// It bounds nothing by itself; Prune is the user's.
+// A tree's files belong to the ids of a sandbox, so that looking into one and
+// deleting one are the caller's to do there; this package keeps names, locks
+// and descriptions. It bounds nothing by itself; Prune is the user's.
 package cache
 
 import (
@@ -11,8 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,15 +20,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kldload/kldload/internal/atomicfile"
 )
 
-// ErrMiss is returned for a key that is not there, ErrDamaged for one whose
-// bytes are not what was stored; both mean: make it again.
-var (
-	ErrMiss    = errors.New("not in the cache")
-	ErrDamaged = errors.New("the cache entry is damaged")
-)
+// ErrMiss is returned for a key that is not there.
+var ErrMiss = errors.New("not in the cache")
 
 // Cache is a folder of entries.
 type Cache struct{ dir string }
@@ -66,114 +64,62 @@ func Key(inputs ...string) string {
 // Info describes an entry.
 type Info struct {
 	Key     string          `json:"key"`
-	SHA256  string          `json:"sha256"`
-	Size    int64           `json:"size"`
+	SHA256  string          `json:"sha256"` // of the tree's packed stream
+	Size    int64           `json:"size"`   // of that stream in bytes
 	Created time.Time       `json:"created"`
 	Title   string          `json:"title"` // for people
 	Meta    json.RawMessage `json:"meta,omitempty"`
 	Used    time.Time       `json:"-"`
 }
 
-func (c *Cache) blob(key string) string { return filepath.Join(c.dir, "trees", key+".tar") }
-func (c *Cache) info(key string) string { return filepath.Join(c.dir, "trees", key+".json") }
-
-// Writer stores one entry; it is there after Commit and not before.
-type Writer struct {
-	c    *Cache
-	key  string
-	file *atomicfile.File
-	sum  hash.Hash
-	size int64
+// Entry is a tree of the cache in use: while it is not released, nobody
+// removes it. Its files must not be changed.
+type Entry struct {
+	Info
+	Root string
+	dir  string
+	lock *os.File
 }
 
-// Create starts an entry.
-func (c *Cache) Create(key string) (*Writer, error) {
-	f, err := atomicfile.Create(c.blob(key), 0o600)
+func (c *Cache) dirOf(key string) string { return filepath.Join(c.dir, "trees", key) }
+
+const infoName = "entry.json"
+
+// Take gives the tree of a key, locked against removal; ErrMiss when there
+// is none. That its content is what was stored is the caller's to verify.
+func (c *Cache) Take(key string) (*Entry, error) {
+	lock, err := c.lock(key, unix.LOCK_SH)
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{c: c, key: key, file: f, sum: sha256.New()}, nil
-}
-
-func (w *Writer) Write(p []byte) (int, error) {
-	n, err := w.file.Write(p)
-	w.sum.Write(p[:n])
-	w.size += int64(n)
-	return n, err
-}
-
-// Commit makes the entry visible.
-func (w *Writer) Commit(title string, meta any) error {
-	raw, err := json.Marshal(meta)
-	if err != nil {
-		return errors.Join(err, w.file.Abort())
-	}
-	info, err := json.Marshal(Info{
-		Key: w.key, SHA256: hex.EncodeToString(w.sum.Sum(nil)), Size: w.size, Created: time.Now().UTC(), Title: title, Meta: raw,
-	})
-	if err != nil {
-		return errors.Join(err, w.file.Abort())
-	}
-	// An old description must never stand beside new bytes.
-	if err := os.Remove(w.c.info(w.key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(err, w.file.Abort())
-	}
-	if err := w.file.Commit(); err != nil {
-		return err
-	}
-	return atomicfile.WriteFile(w.c.info(w.key), info, 0o600)
-}
-
-// Abort drops the entry.
-func (w *Writer) Abort() error { return w.file.Abort() }
-
-// Read copies an entry to w and verifies it on the way. When the error is
-// ErrDamaged, what w got is of no use and the entry is gone.
-func (c *Cache) Read(key string, w io.Writer, progress func(done, total int64)) (Info, error) {
-	info, err := c.Lookup(key)
-	if err != nil {
-		return info, err
-	}
-	f, err := os.Open(c.blob(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return info, errors.Join(ErrDamaged, c.Remove(key))
-	}
-	if err != nil {
-		return info, err
-	}
-	sum := sha256.New()
-	n, err := io.CopyBuffer(io.MultiWriter(w, sum, counter(info.Size, progress)), struct{ io.Reader }{f}, make([]byte, 1<<20))
-	_ = f.Close()
-	if n != info.Size || err == nil && hex.EncodeToString(sum.Sum(nil)) != info.SHA256 {
-		if err == nil || n < info.Size && errors.Is(err, io.EOF) {
-			return info, errors.Join(ErrDamaged, c.Remove(key))
-		}
-	}
-	if err != nil {
-		return info, fmt.Errorf("reading the cache: %w", err)
+	e := &Entry{dir: c.dirOf(key), Root: filepath.Join(c.dirOf(key), "root"), lock: lock}
+	if e.Info, err = readInfo(e.dir, key); err != nil {
+		return nil, errors.Join(err, lock.Close())
 	}
 	now := time.Now()
-	return info, os.Chtimes(c.info(key), now, now)
+	return e, os.Chtimes(filepath.Join(e.dir, infoName), now, now)
 }
 
-type counterFunc func(n int)
+// Release lets others remove the entry.
+func (e *Entry) Release() error { return e.lock.Close() }
 
-func (f counterFunc) Write(p []byte) (int, error) { f(len(p)); return len(p), nil }
-
-func counter(total int64, progress func(done, total int64)) io.Writer {
-	var done int64
-	return counterFunc(func(n int) {
-		done += int64(n)
-		if progress != nil {
-			progress(done, total)
-		}
-	})
+// lock takes the lock file of a key; it stays when the entry goes, so that
+// two processes never hold locks on different files of one name.
+func (c *Cache) lock(key string, how int) (*os.File, error) {
+	f, err := os.OpenFile(c.dirOf(key)+lockSuffix, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the cache entry: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), how); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking the cache entry: %w", err), f.Close())
+	}
+	return f, nil
 }
 
-// Lookup describes an entry without reading it.
-func (c *Cache) Lookup(key string) (Info, error) {
+func readInfo(dir, key string) (Info, error) {
 	var info Info
-	b, err := os.ReadFile(c.info(key))
+	name := filepath.Join(dir, infoName)
+	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return info, ErrMiss
 	}
@@ -181,35 +127,64 @@ func (c *Cache) Lookup(key string) (Info, error) {
 		return info, err
 	}
 	if json.Unmarshal(b, &info) != nil || info.Key != key {
-		return info, errors.Join(ErrDamaged, c.Remove(key))
+		info = Info{Key: key} // no digest: whoever verifies it finds it damaged
 	}
-	if st, err := os.Stat(c.info(key)); err == nil {
+	if st, err := os.Stat(name); err == nil {
 		info.Used = st.ModTime()
 	}
 	return info, nil
 }
 
-// Remove drops an entry.
-func (c *Cache) Remove(key string) error {
-	var errs []error
-	for _, name := range []string{c.info(key), c.blob(key)} {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+// Adopt makes the folder dir, which holds the tree in "root", the entry of
+// info.Key in one step. An entry that another process put there in the
+// meantime is kept and dir is left where it is; Take tells.
+func (c *Cache) Adopt(dir string, info Info) error {
+	info.Created = time.Now().UTC()
+	b, err := json.Marshal(info)
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	if err := atomicfile.WriteFile(filepath.Join(dir, infoName), b, 0o600); err != nil {
+		return err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, c.dirOf(info.Key), unix.RENAME_NOREPLACE)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("storing the tree in the cache: %w", err)
+	}
+	return nil
+}
+
+// Remove drops an entry that nobody uses, and tells whether it did. The
+// folder is renamed first, so that a half-removed tree is never taken.
+func (c *Cache) Remove(key string, remove func(dir string) error) (bool, error) {
+	lock, err := c.lock(key, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	doomed := filepath.Join(c.dir, "work", "removed-"+key[:min(12, len(key))]+fmt.Sprintf("-%d", os.Getpid()))
+	err = os.Rename(c.dirOf(key), doomed)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, lock.Close()
+	}
+	if err == nil {
+		err = remove(doomed)
+	}
+	return err == nil, errors.Join(err, lock.Close())
 }
 
 // List gives the entries, the most recently used first.
 func (c *Cache) List() ([]Info, error) {
-	names, err := filepath.Glob(filepath.Join(c.dir, "trees", "*.json"))
+	names, err := filepath.Glob(filepath.Join(c.dir, "trees", "*", infoName))
 	if err != nil {
 		return nil, err
 	}
 	var out []Info
 	for _, name := range names {
-		info, err := c.Lookup(strings.TrimSuffix(filepath.Base(name), ".json"))
-		if err == nil {
+		dir := filepath.Dir(name)
+		if info, err := readInfo(dir, filepath.Base(dir)); err == nil {
 			out = append(out, info)
 		}
 	}

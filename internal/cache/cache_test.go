@@ -1,23 +1,23 @@
 package cache
 
 import (
-	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
 
 func store(t *testing.T, c *Cache, key, text string) {
 	t.Helper()
-	w, err := c.Create(key)
-	if err != nil {
+	dir := filepath.Join(t.TempDir(), "entry")
+	if err := os.MkdirAll(filepath.Join(dir, "root"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Write([]byte(text)); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "root", "f"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Commit("a tree", map[string]int{"n": 1}); err != nil {
+	if err := c.Adopt(dir, Info{Key: key, SHA256: "ab", Size: 2, Title: "a tree"}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -31,37 +31,56 @@ func open(t *testing.T) *Cache {
 	return c
 }
 
-func TestStoredIsRead(t *testing.T) {
+func take(t *testing.T, c *Cache, key string) *Entry {
+	t.Helper()
+	e, err := c.Take(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestAdoptedIsTaken(t *testing.T) {
 	c := open(t)
-	if _, err := c.Read("k", &bytes.Buffer{}, nil); !errors.Is(err, ErrMiss) {
+	if _, err := c.Take("k"); !errors.Is(err, ErrMiss) {
 		t.Fatalf("got %v", err)
 	}
-	store(t, c, "k", "content")
-	var out bytes.Buffer
-	info, err := c.Read("k", &out, nil)
-	if err != nil || out.String() != "content" || string(info.Meta) != `{"n":1}` {
-		t.Errorf("got %q, %s, %v", out.String(), info.Meta, err)
+	store(t, c, "k", "first")
+	store(t, c, "k", "second") // another build was quicker: its tree stays
+	e := take(t, c, "k")
+	if b, err := os.ReadFile(filepath.Join(e.Root, "f")); err != nil || string(b) != "first" || e.SHA256 != "ab" {
+		t.Errorf("got %q, %+v, %v", b, e.Info, err)
 	}
 }
 
-func TestDamageIsNoticedAndTheEntryGoes(t *testing.T) {
-	for name, damage := range map[string]func(path string) error{
-		"flipped":   func(p string) error { return os.WriteFile(p, []byte("cOntent"), 0o600) },
-		"truncated": func(p string) error { return os.Truncate(p, 3) },
-		"longer":    func(p string) error { return os.WriteFile(p, []byte("content+"), 0o600) },
-		"gone":      os.Remove,
-	} {
-		c := open(t)
-		store(t, c, "k", "content")
-		if err := damage(c.blob("k")); err != nil {
+func TestDescriptionDamagedMeansNoDigest(t *testing.T) {
+	c := open(t)
+	store(t, c, "k", "x")
+	if err := os.WriteFile(filepath.Join(c.dirOf("k"), infoName), []byte(`{"key":"other","sha256":"ab"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e := take(t, c, "k"); e.SHA256 != "" {
+		t.Errorf("got digest %q", e.SHA256)
+	}
+}
+
+func TestWhatIsUsedIsNotRemoved(t *testing.T) {
+	c := open(t)
+	store(t, c, "k", "x")
+	e, again := take(t, c, "k"), take(t, c, "k")
+	for _, use := range []*Entry{e, again} {
+		if removed, err := c.Remove("k", os.RemoveAll); removed || err != nil {
+			t.Fatalf("removed %v, %v", removed, err)
+		}
+		if err := use.Release(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Read("k", &bytes.Buffer{}, nil); !errors.Is(err, ErrDamaged) {
-			t.Errorf("%s: got %v", name, err)
-		}
-		if _, err := c.Lookup("k"); !errors.Is(err, ErrMiss) {
-			t.Errorf("%s: the entry is still there: %v", name, err)
-		}
+	}
+	if removed, err := c.Remove("k", os.RemoveAll); !removed || err != nil {
+		t.Fatalf("removed %v, %v", removed, err)
+	}
+	if _, err := c.Take("k"); !errors.Is(err, ErrMiss) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -70,7 +89,7 @@ func TestPruneLeavesWhatIsUsedAndWhoLives(t *testing.T) {
 	store(t, c, "old", "1")
 	store(t, c, "new", "2")
 	past := time.Now().Add(-48 * time.Hour)
-	if err := os.Chtimes(c.info("old"), past, past); err != nil {
+	if err := os.Chtimes(filepath.Join(c.dirOf("old"), infoName), past, past); err != nil {
 		t.Fatal(err)
 	}
 	alive, err := c.NewWork("build")

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,9 +80,9 @@ func held(lock string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
-// Prune removes the entries not used for olderThan, what interrupted runs
-// left of unfinished entries, and every stale work folder. It returns the
-// entries removed and the folders.
+// Prune removes the entries not used for olderThan, except those that a build
+// uses now, and every stale work folder. It returns the entries removed and the
+// folders.
 func (c *Cache) Prune(olderThan time.Duration, remove func(dir string) error) (entries []Info, folders []string, err error) {
 	all, err := c.List()
 	if err != nil {
@@ -91,8 +90,12 @@ func (c *Cache) Prune(olderThan time.Duration, remove func(dir string) error) (e
 	}
 	var errs []error
 	for _, info := range all {
-		if time.Since(info.Used) >= olderThan {
-			errs = append(errs, c.Remove(info.Key))
+		if time.Since(info.Used) < olderThan {
+			continue
+		}
+		removed, err := c.Remove(info.Key, remove)
+		errs = append(errs, err)
+		if removed {
 			entries = append(entries, info)
 		}
 	}
@@ -102,24 +105,7 @@ func (c *Cache) Prune(olderThan time.Duration, remove func(dir string) error) (e
 		errs = append(errs, remove(dir), ignoreMissing(os.Remove(dir+lockSuffix)))
 		folders = append(folders, dir)
 	}
-	errs = append(errs, c.sweepPartial())
 	return entries, folders, errors.Join(errs...)
-}
-
-// sweepPartial removes unfinished blobs; one a day old has no writer.
-func (c *Cache) sweepPartial() error {
-	entries, err := os.ReadDir(filepath.Join(c.dir, "trees"))
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, e := range entries {
-		info, err := e.Info()
-		if err == nil && strings.HasPrefix(e.Name(), ".") && time.Since(info.ModTime()) > 24*time.Hour {
-			errs = append(errs, os.Remove(filepath.Join(c.dir, "trees", e.Name())))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 func ignoreMissing(err error) error {

@@ -121,9 +121,9 @@ func TestSameInputsSameBytes(t *testing.T) {
 func TestBuildErrors(t *testing.T) {
 	id := NewIdentity("s")
 	for want, o := range map[string]Options{
-		"want whole MiB":   {Size: MinSize + 1, Identity: id},
-		"at least":         {Size: 1 << 20, Identity: id},
-		"boot/vmlinuz":     {Size: MinSize, Identity: id, Epoch: epoch},
+		"want whole MiB":  {Size: MinSize + 1, Identity: id},
+		"at least":        {Size: 1 << 20, Identity: id},
+		"boot/vmlinuz":    {Size: MinSize, Identity: id, Epoch: epoch},
 		"body ends after": {Size: MinSize, Identity: id, Epoch: epoch},
 	} {
 		in := []byte{}

@@ -22,7 +22,7 @@ import (
 func (b *build) seal(ctx context.Context, _ *ui.Stage) (outcome, error) {
 	var results []seal.Result
 	arg := sealArg{Root: b.root, Hostname: b.src.Hostname, Epoch: b.epoch.Unix()}
-	if err := sandbox.Call(ctx, sandbox.Job{Doing: "sealing the tree", Call: fnSeal, Arg: arg}, &results); err != nil {
+	if err := sandbox.Call(ctx, b.onTree(sandbox.Job{Doing: "sealing the tree", Call: fnSeal, Arg: arg}), &results); err != nil {
 		return outcome{}, err
 	}
 	changed := 0
@@ -61,7 +61,7 @@ func (b *build) streamTree(ctx context.Context, f *os.File, s *ui.Stage) error {
 	packed := make(chan error, 1)
 	go func() {
 		job := sandbox.Job{Doing: "reading the tree", Call: fnPack, Arg: packArg{b.root, b.epoch.Unix()}, Stdout: pw}
-		err := sandbox.Call(ctx, job, &b.stats)
+		err := sandbox.Call(ctx, b.onTree(job), &b.stats)
 		packed <- errors.Join(err, pw.Close())
 	}()
 	err = disk.Build(f, pr, disk.Options{

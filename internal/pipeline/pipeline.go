@@ -67,7 +67,10 @@ type build struct {
 	epoch   time.Time
 	ids     disk.Identity
 
-	work  *cache.Work
+	work    *cache.Work
+	entry   *cache.Entry     // the tree without this build's changes
+	overlay *sandbox.Overlay // shows it with them at root; nil when root is a copy
+
 	root  string // the tree
 	tmp   string // its /tmp while provisioning
 	apt   string // its /run/kldload while provisioning
@@ -195,9 +198,32 @@ func RemoveTree(dir string) error {
 func (b *build) cleanUp(failed error) error {
 	err := b.dropPlaces()
 	if failed != nil && b.opts.Abort && !errors.Is(failed, context.Canceled) {
-		mark := os.WriteFile(filepath.Join(b.work.Dir, keptMark), []byte("kept by -on-error=abort\n"), 0o644)
-		b.opts.UI.Print("the tree is kept: -on-error=abort left it in %s  (remove: kldload cache prune)", b.root)
-		return errors.Join(err, mark, b.work.Keep())
+		return errors.Join(err, b.keepTree())
+	}
+	if b.entry != nil {
+		err = errors.Join(err, b.entry.Release())
 	}
 	return errors.Join(err, b.work.Remove(RemoveTree))
+}
+
+// keepTree leaves the tree as a plain folder.
+func (b *build) keepTree() error {
+	root := b.root
+	var err error
+	if b.entry == nil {
+		root = b.fresh()
+	} else if b.overlay != nil {
+		root = filepath.Join(b.work.Dir, "tree")
+		err = os.Mkdir(root, 0o755)
+		if err == nil {
+			pack := b.onTree(sandbox.Job{Call: fnPack, Arg: packArg{b.root, time.Now().Unix()}})
+			err = copyTree(context.Background(), pack, root)
+		}
+	}
+	if b.entry != nil {
+		err = errors.Join(err, b.entry.Release())
+	}
+	mark := os.WriteFile(filepath.Join(b.work.Dir, keptMark), []byte("kept by -on-error=abort\n"), 0o644)
+	b.opts.UI.Print("the tree is kept: -on-error=abort left it in %s  (remove: kldload cache prune)", root)
+	return errors.Join(err, mark, b.work.Keep())
 }

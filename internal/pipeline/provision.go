@@ -75,7 +75,7 @@ func (b *build) prepareApt(ctx context.Context) error {
 	}
 	policy := "#!/bin/sh\nexit 101\n"
 	arg := transferArg{Root: b.root, Tmp: b.tmp, Content: &policy, Dest: "/usr/sbin/policy-rc.d"}
-	if err := sandbox.Run(ctx, sandbox.Job{Doing: "keeping services still", Call: fnUpload, Arg: arg}); err != nil {
+	if err := sandbox.Run(ctx, b.onTree(sandbox.Job{Doing: "keeping services still", Call: fnUpload, Arg: arg})); err != nil {
 		return err
 	}
 	job := b.provisionJob("reading the darksite", []string{"sh", "-c", "chmod 755 /usr/sbin/policy-rc.d && apt-get -q update"}, false)
@@ -97,7 +97,7 @@ func (b *build) provisionJob(doing string, command []string, network bool) sandb
 	}
 	env := append(b.install.Env(), "APT_CONFIG="+insideState+"/apt.conf", "BASH_ENV="+insideState+"/bash-env",
 		"PACKER_BUILD_NAME="+b.spec.Source.Name, "PACKER_BUILDER_TYPE="+b.spec.Source.Type)
-	return sandbox.Job{Doing: doing, Command: command, Env: env, Root: b.root, Tmp: b.tmp, Binds: binds, Network: network}
+	return b.onTree(sandbox.Job{Doing: doing, Command: command, Env: env, Root: b.root, Tmp: b.tmp, Binds: binds, Network: network})
 }
 
 // script runs one script in the tree. The variables and the command line go
@@ -117,7 +117,7 @@ func (b *build) script(ctx context.Context, s *ui.Stage, sh template.Shell, name
 	}
 	content := string(text)
 	arg := transferArg{Root: b.root, Tmp: b.tmp, Content: &content, Dest: path}
-	if err := sandbox.Run(ctx, sandbox.Job{Doing: doing, Call: fnUpload, Arg: arg}); err != nil {
+	if err := sandbox.Run(ctx, b.onTree(sandbox.Job{Doing: doing, Call: fnUpload, Arg: arg})); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(b.apt, "command"), []byte(command+"\n"), 0o600); err != nil {
@@ -199,6 +199,6 @@ func (b *build) transfer(ctx context.Context, f template.File) (outcome, error) 
 		}
 		arg.Dest = abs
 	}
-	err := sandbox.Run(ctx, sandbox.Job{Doing: doing, Call: fn, Arg: arg})
+	err := sandbox.Run(ctx, b.onTree(sandbox.Job{Doing: doing, Call: fn, Arg: arg}))
 	return outcome{detail: "file " + sources + " → " + f.Destination}, err
 }

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,84 +91,168 @@ func short(digest string) string {
 	return "sha256:" + hex[:min(12, len(hex))] + "…"
 }
 
+// makeTree installs the packages, or takes the tree of an earlier build with
+// the same ones. Either way the tree stays in the cache as it is, and the
+// build works on an overlay of it.
+func (b *build) makeTree(ctx context.Context, s *ui.Stage) (outcome, error) {
+	key := cache.Key(append([]string{b.site.Digest()}, b.install.CacheInputs()...)...)
+	cached, err := b.takeTree(ctx, s, key)
+	if err == nil && !cached {
+		if err = b.bootstrap(ctx, s); err == nil {
+			err = b.storeTree(ctx, s, key)
+		}
+	}
+	if err != nil {
+		return outcome{}, err
+	}
+	var meta treeMeta
+	if err := json.Unmarshal(b.entry.Meta, &meta); err != nil {
+		return outcome{}, fmt.Errorf("reading the description of the cached tree: %w", err)
+	}
+	detail := fmt.Sprintf("%d packages, %d files, %s", meta.Packages, meta.Stats.Entries, ui.Bytes(meta.Stats.Bytes))
+	return outcome{detail: detail, cached: cached}, b.attachTree(ctx)
+}
+
+// takeTree looks for the tree in the cache and hashes all of it. A damaged one
+// is removed.
+func (b *build) takeTree(ctx context.Context, s *ui.Stage, key string) (bool, error) {
+	entry, err := b.opts.Cache.Take(key)
+	if errors.Is(err, cache.ErrMiss) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	sum, err := b.hashTree(ctx, s, entry.Root, entry.Size, "verifying the cached tree")
+	if err == nil && sum.sha256 == entry.SHA256 {
+		b.entry = entry
+		return true, nil
+	}
+	err = errors.Join(ctx.Err(), entry.Release())
+	if err != nil {
+		return false, err
+	}
+	s.Log("the cached tree is damaged: building it again")
+	_, err = b.opts.Cache.Remove(key, RemoveTree)
+	return false, err
+}
+
+// treeSum is what identifies a tree's content.
+type treeSum struct {
+	sha256 string
+	size   int64
+	stats  tree.Stats
+}
+
+// hashTree packs a tree to nowhere and hashes the stream.
+func (b *build) hashTree(ctx context.Context, s *ui.Stage, root string, size int64, note string) (treeSum, error) {
+	h := sha256.New()
+	var sum treeSum
+	count := writerFunc(func(p []byte) (int, error) {
+		sum.size += int64(len(p))
+		s.Progress(sum.size, size, note)
+		return h.Write(p)
+	})
+	job := sandbox.Job{Doing: note, Call: fnPack, Arg: packArg{root, b.epoch.Unix()}, Stdout: count}
+	err := sandbox.Call(ctx, job, &sum.stats)
+	sum.sha256 = hex.EncodeToString(h.Sum(nil))
+	return sum, err
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// storeTree hands the fresh tree to the cache and takes it from there.
+func (b *build) storeTree(ctx context.Context, s *ui.Stage, key string) error {
+	sum, err := b.hashTree(ctx, s, b.fresh(), 0, "hashing the tree")
+	if err != nil {
+		return err
+	}
+	packages, err := countPackages(b.fresh())
+	if err != nil {
+		return err
+	}
+	meta, err := json.Marshal(treeMeta{Stats: sum.stats, Packages: packages})
+	if err != nil {
+		return err
+	}
+	title := fmt.Sprintf("%s %s %s, %s kernel, darksite %s", b.src.Distro, b.src.Release, b.src.Profile, b.src.Kernel, short(b.site.Digest()))
+	info := cache.Info{Key: key, SHA256: sum.sha256, Size: sum.size, Title: title, Meta: meta}
+	if err := b.opts.Cache.Adopt(filepath.Dir(b.fresh()), info); err != nil {
+		return err
+	}
+	b.entry, err = b.opts.Cache.Take(key)
+	return err
+}
+
+// fresh is where the packages are installed; its folder becomes the entry.
+func (b *build) fresh() string { return filepath.Join(b.work.Dir, "entry", "root") }
+
+// attachTree shows the cached tree at b.root. Where the kernel or the cache's
+// file system has no overlays for us, it is copied there.
+func (b *build) attachTree(ctx context.Context) error {
+	o := &sandbox.Overlay{
+		Lower: b.entry.Root, Upper: filepath.Join(b.work.Dir, "upper"), Work: filepath.Join(b.work.Dir, "overlay"), Target: b.root,
+	}
+	for _, dir := range []string{o.Upper, o.Work} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	try := sandbox.Job{Doing: "mounting an overlay", Command: []string{"true"}, Overlay: o}
+	if err := sandbox.Run(ctx, try); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return copyTree(ctx, sandbox.Job{Call: fnPack, Arg: packArg{b.entry.Root, b.epoch.Unix()}}, b.root)
+	}
+	b.overlay = o
+	return nil
+}
+
+// copyTree unpacks what a packing job gives into the folder to.
+func copyTree(ctx context.Context, pack sandbox.Job, to string) error {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	packed := make(chan error, 1)
+	go func() {
+		pack.Doing, pack.Stdout = "copying the tree", pw
+		packed <- errors.Join(sandbox.Run(ctx, pack), pw.Close())
+	}()
+	err = sandbox.Run(ctx, sandbox.Job{Doing: "copying the tree", Call: fnUnpack, Arg: to, Stdin: pr})
+	_ = pr.Close() // ends the packer where the unpacker stopped early
+	if packErr := <-packed; err == nil {
+		err = packErr
+	}
+	return err
+}
+
+// onTree lets a job see the tree at b.root.
+func (b *build) onTree(j sandbox.Job) sandbox.Job {
+	j.Overlay = b.overlay
+	return j
+}
+
 // treeMeta is what the cache remembers of a tree.
 type treeMeta struct {
 	Stats    tree.Stats `json:"stats"`
 	Packages int        `json:"packages"`
 }
 
-// makeTree installs the packages, or takes the tree of an earlier build with
-// the same ones.
-func (b *build) makeTree(ctx context.Context, s *ui.Stage) (outcome, error) {
-	key := cache.Key(append([]string{b.site.Digest()}, b.install.CacheInputs()...)...)
-	meta, err := b.unpack(ctx, s, key)
-	if err == nil {
-		return outcome{detail: describe(meta), cached: true}, nil
-	}
-	if !errors.Is(err, cache.ErrMiss) && !errors.Is(err, cache.ErrDamaged) {
-		return outcome{}, err
-	}
-	if errors.Is(err, cache.ErrDamaged) {
-		s.Log("the cached tree is damaged: building it again")
-	}
-	if err := b.emptyRoot(); err != nil {
-		return outcome{}, err
-	}
-	if err := b.bootstrap(ctx, s); err != nil {
-		return outcome{}, err
-	}
-	if meta, err = b.store(ctx, s, key); err != nil {
-		return outcome{}, err
-	}
-	return outcome{detail: describe(meta)}, nil
-}
-
-func describe(m treeMeta) string {
-	return fmt.Sprintf("%d packages, %d files, %s", m.Packages, m.Stats.Entries, ui.Bytes(m.Stats.Bytes))
-}
-
-func (b *build) emptyRoot() error {
-	return errors.Join(RemoveTree(b.root), os.Mkdir(b.root, 0o755))
-}
-
-// unpack fills the root from the cache, verifying on the way.
-func (b *build) unpack(ctx context.Context, s *ui.Stage, key string) (treeMeta, error) {
-	var meta treeMeta
-	if _, err := b.opts.Cache.Lookup(key); err != nil {
-		return meta, err
-	}
-	pr, pw, err := os.Pipe()
-	if err != nil {
-		return meta, err
-	}
-	var info cache.Info
-	read := make(chan error, 1)
-	go func() {
-		var err error
-		info, err = b.opts.Cache.Read(key, pw, func(done, total int64) { s.Progress(done, total, "unpacking") })
-		read <- errors.Join(err, pw.Close())
-	}()
-	err = sandbox.Run(ctx, sandbox.Job{Doing: "unpacking the cached tree", Call: fnUnpack, Arg: b.root, Stdin: pr})
-	_ = pr.Close() // ends the reader where the unpacker stopped early
-	if readErr := <-read; errors.Is(readErr, cache.ErrDamaged) {
-		return meta, readErr // what the unpacker says of damaged bytes matters less
-	} else if err == nil {
-		err = readErr
-	}
-	if err == nil {
-		err = json.Unmarshal(info.Meta, &meta)
-	}
-	return meta, err
-}
-
 // bootstrap installs the packages from the darksite alone, without network.
 func (b *build) bootstrap(ctx context.Context, s *ui.Stage) error {
+	if err := os.MkdirAll(b.fresh(), 0o755); err != nil {
+		return err
+	}
 	log := &run.Lines{Func: func(line string) { s.Progress(0, 0, strings.TrimPrefix(line, "I: ")) }}
 	var tail strings.Builder
 	watched := b.watchDpkg(s)
 	defer watched()
 	err := sandbox.Run(ctx, sandbox.Job{
-		Doing: "installing the packages", Command: b.install.Bootstrap(b.root),
+		Doing: "installing the packages", Command: b.install.Bootstrap(b.fresh()),
 		Env: append(b.install.BootstrapEnv(), "TMPDIR="+b.tmp), Stdout: io.Discard, Stderr: io.MultiWriter(log, &tail),
 	})
 	if err != nil {
@@ -176,7 +262,9 @@ func (b *build) bootstrap(ctx context.Context, s *ui.Stage) error {
 		return err
 	}
 	s.Progress(0, 0, "making the initramfs")
-	return b.inTree(ctx, "making the initramfs", b.install.Finish(), nil)
+	return sandbox.Run(ctx, sandbox.Job{
+		Doing: "making the initramfs", Command: b.install.Finish(), Env: b.install.Env(), Root: b.fresh(), Tmp: b.tmp,
+	})
 }
 
 // watchDpkg shows what dpkg does, from the log it keeps in the tree, until the
@@ -192,7 +280,7 @@ func (b *build) watchDpkg(s *ui.Stage) (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				if text, err := os.ReadFile(filepath.Join(b.root, "var/log/dpkg.log")); err == nil {
+				if text, err := os.ReadFile(filepath.Join(b.fresh(), "var/log/dpkg.log")); err == nil {
 					s.Progress(0, 0, dpkgNote(string(text)))
 				}
 			}
@@ -223,39 +311,9 @@ func dpkgNote(log string) string {
 }
 
 // inTree runs a command chrooted in the tree, without network.
-func (b *build) inTree(ctx context.Context, doing string, command []string, log io.Writer) error {
-	return sandbox.Run(ctx, sandbox.Job{
-		Doing: doing, Command: command, Env: b.install.Env(), Root: b.root, Tmp: b.tmp, Stdout: log, Stderr: log,
-	})
+func (b *build) inTree(ctx context.Context, doing string, command []string) error {
+	return sandbox.Run(ctx, b.onTree(sandbox.Job{Doing: doing, Command: command, Env: b.install.Env(), Root: b.root, Tmp: b.tmp}))
 }
-
-// store packs the tree into the cache.
-func (b *build) store(ctx context.Context, s *ui.Stage, key string) (treeMeta, error) {
-	var meta treeMeta
-	w, err := b.opts.Cache.Create(key)
-	if err != nil {
-		return meta, err
-	}
-	var done int64
-	count := writerFunc(func(p []byte) (int, error) {
-		done += int64(len(p))
-		s.Progress(done, 0, "packing")
-		return w.Write(p)
-	})
-	err = sandbox.Call(ctx, sandbox.Job{Doing: "packing the tree", Call: fnPack, Arg: packArg{b.root, b.epoch.Unix()}, Stdout: count}, &meta.Stats)
-	if err == nil {
-		meta.Packages, err = countPackages(b.root)
-	}
-	if err != nil {
-		return meta, errors.Join(err, w.Abort())
-	}
-	title := fmt.Sprintf("%s %s %s, %s kernel, darksite %s", b.src.Distro, b.src.Release, b.src.Profile, b.src.Kernel, short(b.site.Digest()))
-	return meta, w.Commit(title, meta)
-}
-
-type writerFunc func(p []byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // countPackages counts the installed packages in dpkg's database.
 func countPackages(root string) (int, error) {
@@ -271,7 +329,7 @@ func (b *build) configure(ctx context.Context, _ *ui.Stage) (outcome, error) {
 	arg := configureArg{
 		Root: b.root, Files: b.install.Files(b.src.Timezone), Boot: b.bootConfig().Files(), Timezone: b.src.Timezone,
 	}
-	if err := sandbox.Run(ctx, sandbox.Job{Doing: "configuring the tree", Call: fnConfigure, Arg: arg}); err != nil {
+	if err := sandbox.Run(ctx, b.onTree(sandbox.Job{Doing: "configuring the tree", Call: fnConfigure, Arg: arg})); err != nil {
 		return outcome{}, err
 	}
 	users := accountsArg{Root: b.root}
@@ -283,12 +341,12 @@ func (b *build) configure(ctx context.Context, _ *ui.Stage) (outcome, error) {
 		if u.Gecos != "" {
 			add = append(add, "--comment", u.Gecos)
 		}
-		if err := b.inTree(ctx, "adding user "+u.Name, append(add, u.Name), nil); err != nil {
+		if err := b.inTree(ctx, "adding user "+u.Name, append(add, u.Name)); err != nil {
 			return outcome{}, err
 		}
 		users.Users = append(users.Users, account{u.Name, u.Sudo, u.SSHAuthorizedKeys})
 	}
-	if err := sandbox.Run(ctx, sandbox.Job{Doing: "writing the users' files", Call: fnAccounts, Arg: users}); err != nil {
+	if err := sandbox.Run(ctx, b.onTree(sandbox.Job{Doing: "writing the users' files", Call: fnAccounts, Arg: users})); err != nil {
 		return outcome{}, err
 	}
 	host := orDefault(b.src.Hostname, "host name from the deployment")

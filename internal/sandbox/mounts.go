@@ -28,10 +28,34 @@ func prepare(job wire) error {
 	if err := mountProc("/proc"); err != nil {
 		return err
 	}
+	if job.Overlay != nil {
+		if err := mountOverlay(*job.Overlay); err != nil {
+			return err
+		}
+	}
 	if job.Root == "" {
 		return nil
 	}
 	return prepareRoot(job)
+}
+
+// mountOverlay names the folders by descriptor: commas and colons in their
+// paths would end an option. userxattr is what lets a user namespace mark
+// removed directories (Documentation/filesystems/overlayfs.rst).
+func mountOverlay(o Overlay) error {
+	opts := "userxattr"
+	for _, dir := range []struct{ option, path string }{{"lowerdir", o.Lower}, {"upperdir", o.Upper}, {"workdir", o.Work}} {
+		fd, err := unix.Open(dir.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("opening %s: %w", dir.path, err)
+		}
+		defer unix.Close(fd)
+		opts += fmt.Sprintf(",%s=/proc/self/fd/%d", dir.option, fd)
+	}
+	if err := unix.Mount("overlay", o.Target, "overlay", 0, opts); err != nil {
+		return fmt.Errorf("mounting an overlay at %s: %w", o.Target, err)
+	}
+	return nil
 }
 
 // mountProc shows the processes of this sandbox alone. Where the host hides

@@ -34,6 +34,13 @@ type Bind struct {
 	Write  bool
 }
 
+// Overlay shows the folder Lower, which stays as it is, at Target, with every
+// change kept in Upper (overlayfs; Upper and Work are empty folders of one file
+// system, Target is empty).
+type Overlay struct {
+	Lower, Upper, Work, Target string
+}
+
 // Job is one piece of work. Exactly one of Call and Command is set.
 type Job struct {
 	Doing string // for errors: "unpacking the tree"
@@ -50,6 +57,8 @@ type Job struct {
 	Tmp     string // host folder shown as /tmp of Root, kept between jobs
 	Binds   []Bind
 	Network bool
+	// Overlay is mounted before anything else looks at its target.
+	Overlay *Overlay
 
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
@@ -66,6 +75,7 @@ type wire struct {
 	Tmp     string          `json:"tmp,omitempty"`
 	Binds   []Bind          `json:"binds,omitempty"`
 	Network bool            `json:"network,omitempty"`
+	Overlay *Overlay        `json:"overlay,omitempty"`
 }
 
 // reply is what a called function leaves on the reply pipe.
@@ -144,7 +154,7 @@ func (job Job) encode() ([]byte, error) {
 	}
 	return encodeFrame(wire{
 		Call: job.Call, Arg: arg, Command: job.Command, Env: job.Env, Dir: job.Dir,
-		Root: job.Root, Tmp: job.Tmp, Binds: job.Binds, Network: job.Network,
+		Root: job.Root, Tmp: job.Tmp, Binds: job.Binds, Network: job.Network, Overlay: job.Overlay,
 	})
 }
 

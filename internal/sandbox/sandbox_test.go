@@ -84,6 +84,34 @@ func TestCommandHasNoNetworkAndPassesItsStatus(t *testing.T) {
 	}
 }
 
+func TestOverlayKeepsTheLowerFolder(t *testing.T) {
+	dir := t.TempDir()
+	o := &Overlay{Lower: filepath.Join(dir, "low,er:x"), Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Target: filepath.Join(dir, "target")}
+	for _, d := range []string{o.Lower + "/d", o.Upper, o.Work, o.Target} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(o.Lower+"/d/f", []byte("lower\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	change := Job{Doing: "changing", Command: []string{"sh", "-ec", "cat d/f; echo new >d/f; mkdir e; rm -r d; mkdir d"}, Dir: o.Target, Overlay: o}
+	if err := Run(context.Background(), change); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	look := Job{Doing: "looking", Command: []string{"find", ".", "-mindepth", "1"}, Dir: o.Target, Overlay: o, Stdout: &out}
+	if err := Run(context.Background(), look); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(out.String()); len(got) != 2 {
+		t.Errorf("the second job sees %v", got)
+	}
+	if b, err := os.ReadFile(o.Lower + "/d/f"); err != nil || string(b) != "lower\n" {
+		t.Errorf("the lower folder changed: %q, %v", b, err)
+	}
+}
+
 // A killed caller takes the sandbox with it.
 func TestKilledCallerLeavesNoProcess(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe", "hold-sandbox")
