@@ -1,11 +1,13 @@
 package diskimage
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"slices"
 	"sync"
 
+	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -95,12 +97,25 @@ type decompressor struct {
 // unpacking is what one call of decompress works with.
 type unpacking struct {
 	in      []byte
-	inflate inflater
+	source  bytes.Reader
+	inflate io.ReadCloser // also a flate.Resetter
+}
+
+// unflate unpacks a raw deflate stream (RFC 1951) into all of p.
+func (z *unpacking) unflate(p []byte) error {
+	z.source.Reset(z.in)
+	if err := z.inflate.(flate.Resetter).Reset(&z.source, nil); err != nil {
+		return err
+	}
+	if n, err := io.ReadFull(z.inflate, p); err != nil {
+		return corruptf("inflating: %v after %d of %d bytes", err, n, len(p))
+	}
+	return nil
 }
 
 func (c *decompressor) init(h *qcow2Header) {
 	c.clusterSize = h.clusterSize()
-	c.scratch.New = func() any { return new(unpacking) }
+	c.scratch.New = func() any { return &unpacking{inflate: flate.NewReader(nil)} }
 	if h.zstd {
 		// These options are constants that zstd accepts.
 		c.zstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.IgnoreChecksum(false),
@@ -119,10 +134,7 @@ func (c *decompressor) decompress(r io.ReaderAt, p []byte, m mapping) error {
 	if c.zstd != nil {
 		return c.unzstd(p, z.in)
 	}
-	if n, err := z.inflate.inflate(p, z.in); err != nil {
-		return corruptf("inflating: %v after %d of %d bytes", err, n, len(p))
-	}
-	return nil
+	return z.unflate(p)
 }
 
 func (c *decompressor) unzstd(p, in []byte) error {
