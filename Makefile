@@ -44,7 +44,7 @@ lint: build
 
 # Unit tests, testscripts and the seeds of every fuzz test.
 unit: deps build
-	go test -count=1 ./...
+	scripts/gotest.sh -count=1 ./...
 
 integration: darksite
 	KLDLOAD_BIN=$(abspath $(KLDLOAD)) KLDLOAD_DARKSITE=$(DARKSITE) \
