@@ -61,8 +61,8 @@ func (b *build) streamTree(ctx context.Context, f *os.File, s *ui.Stage) error {
 	packed := make(chan error, 1)
 	go func() {
 		job := sandbox.Job{Doing: "reading the tree", Call: fnPack, Arg: packArg{b.root, b.epoch.Unix()}, Stdout: pw}
-		err := sandbox.Call(ctx, b.onTree(job), &b.stats)
-		packed <- errors.Join(err, pw.Close())
+		packed <- sandbox.Call(ctx, b.onTree(job), &b.stats) // before the reader sees the end
+		_ = pw.Close()
 	}()
 	err = disk.Build(f, pr, disk.Options{
 		Size: b.src.DiskSize, Identity: b.ids, Boot: b.bootConfig(), Epoch: b.epoch, Label: "root",
@@ -71,11 +71,26 @@ func (b *build) streamTree(ctx context.Context, f *os.File, s *ui.Stage) error {
 	if err == nil {
 		_, err = io.Copy(io.Discard, pr) // tar's trailing blocks
 	}
-	_ = pr.Close()
-	if packErr := <-packed; err == nil {
-		err = packErr
+	return firstError(packed, err, pr)
+}
+
+// firstError tells which end of a pipe broke first: what the other says is
+// only that the pipe did. It waits for the writing end.
+func firstError(written <-chan error, readErr error, r io.Closer) error {
+	select {
+	case err := <-written:
+		_ = r.Close()
+		if err != nil {
+			return err
+		}
+		return readErr
+	default:
 	}
-	return err
+	_ = r.Close()
+	if err := <-written; readErr == nil {
+		return err
+	}
+	return readErr
 }
 
 // verify asserts the outcome on the finished disk.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -205,14 +206,17 @@ func upload(a transferArg) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !st.IsDir() {
-			err = putHostFile(root, target(root, rest, a.Dest, filepath.Base(src)), src, st.Mode())
-		} else {
+		switch {
+		case st.IsDir():
 			to := rest
 			if !strings.HasSuffix(src, "/") {
 				to = path.Join(rest, filepath.Base(src))
 			}
-			err = putFolder(root, to, src)
+			err = putFolder(root, to, src+"/") // what a link leads to, not the link
+		case st.Mode().IsRegular():
+			err = putHostFile(root, target(root, rest, a.Dest, filepath.Base(src)), src, st.Mode())
+		default:
+			err = fmt.Errorf("uploading %s: it is neither file nor folder", src)
 		}
 		if err != nil {
 			return nil, err
@@ -275,14 +279,24 @@ func putFolder(root *os.Root, to, src string) error {
 		case d.IsDir():
 			return root.MkdirAll(orDot(dest), info.Mode().Perm()|0o700)
 		case info.Mode()&os.ModeSymlink != 0:
-			link, err := os.Readlink(name)
-			if err != nil {
-				return err
-			}
-			return root.Symlink(link, dest)
+			return putLink(root, dest, name)
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("uploading %s: it is neither file, folder nor symbolic link", name)
 		}
 		return putHostFile(root, dest, name, info.Mode())
 	})
+}
+
+// putLink copies a symbolic link over whatever file was there.
+func putLink(root *os.Root, to, src string) error {
+	link, err := os.Readlink(src)
+	if err != nil {
+		return err
+	}
+	if err := root.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return root.Symlink(link, to)
 }
 
 // download copies files of the tree to the host.

@@ -96,7 +96,7 @@ func Run(ctx context.Context, spec template.Build, opts Options) (*Result, error
 		return nil, err
 	}
 	if err := b.open(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, b.dropPlaces())
 	}
 	err := b.runSteps(ctx)
 	return &b.result, errors.Join(err, b.cleanUp(err))
@@ -129,8 +129,8 @@ func (b *build) steps() []step {
 
 func (b *build) runSteps(ctx context.Context) error {
 	for _, st := range b.steps() {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("before step %q: %w", st.name, context.Cause(ctx))
 		}
 		stage := b.opts.UI.Stage(st.name)
 		out, err := st.run(ctx, stage)

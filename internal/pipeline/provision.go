@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,8 +127,13 @@ func (b *build) script(ctx context.Context, s *ui.Stage, sh template.Shell, name
 	_ = os.Remove(filepath.Join(b.apt, "failed"))
 	job := b.provisionJob(doing, []string{"sh", insideState + "/command"}, sh.Network)
 	err = b.runLogged(ctx, s, job, sh.ValidExitCodes)
-	remove := sandbox.Run(ctx, b.provisionJob("removing the script", []string{"rm", "-f", path, insideState + "/command"}, false))
-	return errors.Join(err, remove)
+	if gone := os.Remove(filepath.Join(b.apt, "command")); !errors.Is(gone, fs.ErrNotExist) { // it may hold secrets
+		err = errors.Join(err, gone)
+	}
+	if err != nil {
+		return err // a tree that is kept for a look keeps the script too
+	}
+	return sandbox.Run(ctx, b.provisionJob("removing the script", []string{"rm", "-f", path}, false))
 }
 
 // quote makes one shell word (POSIX shell, 2.2.2).

@@ -36,6 +36,9 @@ func (b *build) planOutputs() error {
 	if len(b.places) == 0 {
 		b.plan(b.src.OutputDirectory, b.src.VMName, []string{"raw"})
 	}
+	if err := b.apart(); err != nil {
+		return err
+	}
 	for _, p := range b.places {
 		if err := b.checkPlace(p); err != nil {
 			return errors.Join(err, b.dropPlaces())
@@ -48,7 +51,7 @@ func (b *build) plan(dir, name string, formats []string) {
 	dir = filepath.Clean(dir)
 	var p *place
 	for _, have := range b.places {
-		if have.final == dir {
+		if absolute(have.final) == absolute(dir) {
 			p = have
 		}
 	}
@@ -62,6 +65,31 @@ func (b *build) plan(dir, name string, formats []string) {
 			p.arts = append(p.arts, &Artifact{Format: format, Path: path})
 		}
 	}
+}
+
+// apart refuses an output folder inside another: each appears in one step.
+func (b *build) apart() error {
+	for _, p := range b.places {
+		for _, q := range b.places {
+			if _, in := below(p.final, q.final); in && p != q {
+				return fmt.Errorf("output folder %q is inside output folder %q: want them apart", q.final, p.final)
+			}
+		}
+	}
+	return nil
+}
+
+// below gives path relative to dir when it is dir or inside of it.
+func below(dir, path string) (string, bool) {
+	rel, err := filepath.Rel(absolute(dir), absolute(path))
+	return rel, err == nil && filepath.IsLocal(rel)
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return filepath.Clean(path)
 }
 
 func (p *place) find(path string) *Artifact {
@@ -138,7 +166,7 @@ func (b *build) artifacts() []*Artifact {
 // staged is where a path under an output folder lies for now.
 func (b *build) staged(path string) (string, bool) {
 	for _, p := range b.places {
-		if rel, err := filepath.Rel(p.final, filepath.Clean(path)); err == nil && filepath.IsLocal(rel) {
+		if rel, in := below(p.final, path); in {
 			return filepath.Join(p.staging, rel), true
 		}
 	}
@@ -153,7 +181,7 @@ func (b *build) publish(context.Context, *ui.Stage) (outcome, error) {
 		return outcome{}, err
 	}
 	for _, p := range b.places {
-		if err := p.rename(); err != nil {
+		if err := p.rename(b.opts.Force); err != nil {
 			return outcome{}, err
 		}
 	}
@@ -171,12 +199,12 @@ func (b *build) publish(context.Context, *ui.Stage) (outcome, error) {
 }
 
 // rename makes a place visible, in one step even where it replaces another.
-func (p *place) rename() error {
+func (p *place) rename(replace bool) error {
 	if err := atomicfile.SyncDir(p.staging); err != nil {
 		return fmt.Errorf("publishing %q: %w", p.final, err)
 	}
 	err := unix.Renameat2(unix.AT_FDCWD, p.staging, unix.AT_FDCWD, p.final, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EEXIST) {
+	if replace && errors.Is(err, unix.EEXIST) {
 		err = unix.Renameat2(unix.AT_FDCWD, p.staging, unix.AT_FDCWD, p.final, unix.RENAME_EXCHANGE)
 		if err == nil {
 			err = os.RemoveAll(p.staging) // now the old one

@@ -220,14 +220,11 @@ func copyTree(ctx context.Context, pack sandbox.Job, to string) error {
 	packed := make(chan error, 1)
 	go func() {
 		pack.Doing, pack.Stdout = "copying the tree", pw
-		packed <- errors.Join(sandbox.Run(ctx, pack), pw.Close())
+		packed <- sandbox.Run(ctx, pack) // before the reader sees the end
+		_ = pw.Close()
 	}()
 	err = sandbox.Run(ctx, sandbox.Job{Doing: "copying the tree", Call: fnUnpack, Arg: to, Stdin: pr})
-	_ = pr.Close() // ends the packer where the unpacker stopped early
-	if packErr := <-packed; err == nil {
-		err = packErr
-	}
-	return err
+	return firstError(packed, err, pr)
 }
 
 // onTree lets a job see the tree at b.root.
