@@ -35,20 +35,14 @@ func setUp(m *testing.M) (int, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return 1, err
 	}
-	public, binary, caches = dir, filepath.Join(dir, "kldload"), filepath.Join(dir, "cache")
+	public, binary = dir, filepath.Join(dir, "kldload")
 	if err := makeBinary(); err != nil {
 		return 1, err
 	}
-	shared, err := sharedTrees()
-	if err != nil {
+	if caches, err = shareTrees(); err != nil {
 		return 1, err
 	}
-	if err := os.Mkdir(caches, 0o755); err != nil {
-		return 1, err
-	}
-	if err := os.Symlink(shared, filepath.Join(caches, "trees")); err != nil {
-		return 1, err
-	}
+	defer os.RemoveAll(caches)
 	return m.Run(), nil
 }
 
@@ -67,8 +61,9 @@ func makeBinary() error {
 	return nil
 }
 
-// sharedTrees is the folder of package trees that tests start from.
-func sharedTrees() (string, error) {
+// shareTrees makes a cache folder inside the shared one, on its file system,
+// that has its trees.
+func shareTrees() (string, error) {
 	dir := os.Getenv("KLDLOAD_CACHE")
 	if dir == "" {
 		base, err := os.UserCacheDir()
@@ -77,11 +72,18 @@ func sharedTrees() (string, error) {
 		}
 		dir = filepath.Join(base, "kldload")
 	}
-	dir, err := filepath.Abs(filepath.Join(dir, "trees"))
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
-	return dir, os.MkdirAll(dir, 0o755)
+	if err := os.MkdirAll(filepath.Join(dir, "trees"), 0o755); err != nil {
+		return "", err
+	}
+	own, err := os.MkdirTemp(dir, "test-*")
+	if err != nil {
+		return "", err
+	}
+	return own, os.Symlink("../trees", filepath.Join(own, "trees"))
 }
 
 // darksite is the offline mirror that the images are made from.

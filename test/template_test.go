@@ -40,7 +40,7 @@ source "kldload" "golden" {
   darksite         = %q
   profile          = "core"
   kernel           = "generic"
-  disk_size        = "3G"
+  disk_size        = "2G"
   skip_boot        = true
   output_directory = %q
   %s
