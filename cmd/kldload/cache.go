@@ -48,6 +48,9 @@ func runCacheShow(a *app, dir string) error {
 	if err != nil {
 		return err
 	}
+	if entries == nil {
+		entries = []cache.Info{} // a list in JSON, too
+	}
 	stale, err := store.Stale()
 	if err != nil {
 		return err

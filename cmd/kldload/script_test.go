@@ -5,9 +5,13 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kldload/kldload/internal/pipeline"
+	"github.com/kldload/kldload/internal/sandbox"
 )
 
 func TestMain(m *testing.M) {
+	sandbox.Main(pipeline.SandboxFuncs()) // as main does
 	testscript.Main(m, map[string]func(){"kldload": func() { os.Exit(mainCode()) }})
 }
 
