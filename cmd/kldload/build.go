@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,7 +110,7 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 	if err != nil {
 		return err
 	}
-	a.ui.Mask(t.Sensitive()...)
+	a.ui.Mask(secrets(t.Sensitive())...)
 	if err := distinctOutputs(t.Builds); err != nil {
 		return err
 	}
@@ -129,6 +130,22 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 		a.ui.Result(result.Summary(), result.Brief(), result)
 	}
 	return nil
+}
+
+// secrets adds the lines of values that have several, since scripts are heard
+// line by line; the longest come first, so that no rest of one stays behind
+// another that it begins with.
+func secrets(values []string) []string {
+	all := slices.Clone(values)
+	for _, v := range values {
+		for line := range strings.Lines(v) {
+			if line = strings.TrimSpace(line); len(line) > 3 {
+				all = append(all, line)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b string) int { return len(b) - len(a) })
+	return slices.Compact(all)
 }
 
 // distinctOutputs refuses two builds that would replace each other's images.
