@@ -122,7 +122,7 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 		k := b.Source.Kldload
 		a.ui.Print("%s: %s %s · %s · %s kernel · %s", b.ID(), k.Distro, k.Release, k.Profile, k.Kernel, k.Storage)
 		result, err := pipeline.Run(ctx, b, pipeline.Options{
-			UI: a.ui, Cache: store, Force: o.force, Abort: o.onError == "abort", Epoch: epoch, Accel: accel, Now: time.Now,
+			UI: a.ui, Cache: store, Force: o.force, Abort: o.onError == "abort", Epoch: epoch, Accel: accel, Inputs: t.Inputs(), Now: time.Now,
 		})
 		if err != nil {
 			return maskedError(a, err)

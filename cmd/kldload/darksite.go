@@ -64,13 +64,13 @@ DIR appears whole or not at all; an interrupted run goes on in DIR.partial.`,
 	f.StringVar(&o.CacheDir, "cache-dir", "", "`folder` of compiled ZFS modules (default: your cache folder/kldload)")
 	f.BoolVar(&o.Update, "update", false, "ask the mirrors for newer packages even if the darksite is complete")
 	f.BoolVar(&o.DryRun, "dry-run", false, "resolve and print what would be mirrored, then stop")
-	for _, name := range []string{"profile", "output"} {
-		_ = c.MarkFlagRequired(name)
-	}
 	return c
 }
 
 func runDarksiteCreate(ctx context.Context, a *app, o darksite.CreateOptions) error {
+	if len(o.Profiles) == 0 || o.Output == "" {
+		return usagef("darksite create: want --profile and --output\nhint: kldload darksite create --profile server --output darksites/bookworm")
+	}
 	l, err := darksite.Create(ctx, o)
 	if err != nil {
 		return err

@@ -136,22 +136,30 @@ func readInfo(dir, key string) (Info, error) {
 }
 
 // Adopt makes the folder dir, which holds the tree in "root", the entry of
-// info.Key in one step. An entry that another process put there in the
-// meantime is kept and dir is left where it is; Take tells.
-func (c *Cache) Adopt(dir string, info Info) error {
+// info.Key in one step. Where another process was quicker, its entry stays:
+// then dir is left where it is and the entry returned is dir itself.
+func (c *Cache) Adopt(dir string, info Info) (*Entry, error) {
 	info.Created = time.Now().UTC()
 	b, err := json.Marshal(info)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := atomicfile.WriteFile(filepath.Join(dir, infoName), b, 0o600); err != nil {
-		return err
+		return nil, err
 	}
-	err = unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, c.dirOf(info.Key), unix.RENAME_NOREPLACE)
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("storing the tree in the cache: %w", err)
+	lock, err := c.lock(info.Key, unix.LOCK_SH)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	// A folder that is not empty, as every entry is, is never replaced.
+	err = os.Rename(dir, c.dirOf(info.Key))
+	switch {
+	case err == nil:
+		dir = c.dirOf(info.Key)
+	case !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOTEMPTY):
+		return nil, errors.Join(fmt.Errorf("storing the tree in the cache: %w", err), lock.Close())
+	}
+	return &Entry{Info: info, dir: dir, Root: filepath.Join(dir, "root"), lock: lock}, nil
 }
 
 // Remove drops an entry that nobody uses, and tells whether it did. The
@@ -181,7 +189,7 @@ func (c *Cache) List() ([]Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Info
+	out := []Info{}
 	for _, name := range names {
 		dir := filepath.Dir(name)
 		if info, err := readInfo(dir, filepath.Base(dir)); err == nil {

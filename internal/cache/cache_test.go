@@ -17,7 +17,14 @@ func store(t *testing.T, c *Cache, key, text string) {
 	if err := os.WriteFile(filepath.Join(dir, "root", "f"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Adopt(dir, Info{Key: key, SHA256: "ab", Size: 2, Title: "a tree"}); err != nil {
+	e, err := c.Adopt(dir, Info{Key: key, SHA256: "ab", Size: 2, Title: "a tree"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(e.Root, "f")); err != nil || string(b) != text {
+		t.Fatalf("the entry adopted holds %q, %v", b, err)
+	}
+	if err := e.Release(); err != nil {
 		t.Fatal(err)
 	}
 }

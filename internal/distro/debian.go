@@ -22,7 +22,7 @@ type Install struct {
 
 // stageVersion is part of the cache key: raise it when the same Install gives
 // another tree.
-const stageVersion = "1"
+const stageVersion = "2"
 
 // Key names everything the tree depends on beside the darksite's content.
 func (i Install) CacheInputs() []string {
@@ -41,6 +41,10 @@ func (i Install) Bootstrap(root string) []string {
 		`--aptopt=Acquire::Languages "none"`,
 		"--dpkgopt=force-unsafe-io", // the tree is packed and synced afterwards
 		// The manual's index is built by the first man-db.timer instead.
+		// The host's name and resolver, which mmdebstrap copies, are none of ours.
+		`--setup-hook=echo localhost >"$1/etc/hostname"; rm -f "$1/etc/resolv.conf"`,
+		// No /vmlinuz links: the boot loader reads the EFI system partition.
+		`--essential-hook=echo do_symlinks = no >"$1/etc/kernel-img.conf"`,
 		`--essential-hook=echo man-db man-db/auto-update boolean false | chroot "$1" debconf-set-selections`,
 		i.Release, root, source}
 }
@@ -71,11 +75,13 @@ func (i Install) Finish() []string {
 		script += fmt.Sprintf("echo '%s %s' >/etc/locale.gen\nlocale-gen >/dev/null\n", locale, charset)
 	}
 	script += "update-initramfs -c -k " + i.Kernel + "\n"
+	script += "cd /; rm -f etc/hostname " + strings.Join(leftovers, " ") + "\n"
+	script += "[ -L etc/resolv.conf ] || rm -f etc/resolv.conf\n"
 	return []string{"sh", "-c", script}
 }
 
-// Leftovers are what mmdebstrap puts into a tree for its own use.
-var Leftovers = []string{
+// leftovers are what mmdebstrap puts into a tree for its own use.
+var leftovers = []string{
 	"etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "etc/.resolv.conf.systemd-resolved.bak",
 }
 
@@ -85,7 +91,8 @@ func (i Install) Files(timezone string) map[string]string {
 		"etc/apt/sources.list": "# Package sources are a deployment's choice: give them in cloud-init's apt section.\n",
 		"etc/timezone":         timezone + "\n",
 		"etc/default/locale":   "LANG=" + i.Locale + "\n",
-		"etc/kernel-img.conf":  "do_symlinks = no\n",
+		"etc/hosts": "127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\n" +
+			"ff02::1\t\tip6-allnodes\nff02::2\t\tip6-allrouters\n",
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/kldload/kldload/internal/boot"
-	"github.com/kldload/kldload/internal/distro"
 	"github.com/kldload/kldload/internal/sandbox"
 	"github.com/kldload/kldload/internal/seal"
 	"github.com/kldload/kldload/internal/tree"
@@ -101,11 +100,6 @@ func configureTree(a configureArg) (any, error) {
 	for _, f := range files {
 		if err := put(root, f); err != nil {
 			return nil, fmt.Errorf("writing %s: %w", f.Path, err)
-		}
-	}
-	for _, name := range distro.Leftovers {
-		if err := root.RemoveAll(name); err != nil {
-			return nil, err
 		}
 	}
 	return nil, root.MkdirAll("boot/efi", 0o755)

@@ -8,6 +8,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -37,8 +38,9 @@ type Options struct {
 	Epoch time.Time
 	// Accel chooses the accelerator of the boot; "" probes.
 	Accel machine.Accel
-	// Inputs are the template's effective variables, secrets masked.
-	Inputs []byte
+	// Inputs are the template's effective variables as JSON, secrets masked;
+	// they are part of the result.
+	Inputs json.RawMessage
 	// Now is the clock of the manifest's times.
 	Now func() time.Time
 }
@@ -86,7 +88,7 @@ type build struct {
 // nothing stands under a final name.
 func Run(ctx context.Context, spec template.Build, opts Options) (*Result, error) {
 	b := &build{opts: opts, spec: spec, src: *spec.Source.Kldload}
-	b.result.Name = spec.ID()
+	b.result.Name, b.result.Variables = spec.ID(), opts.Inputs
 	if !b.src.SkipBoot { // a wrong checks file must not cost a build
 		if _, err := b.smokeChecks(); err != nil {
 			return nil, err
@@ -197,13 +199,19 @@ func RemoveTree(dir string) error {
 // is to be looked at.
 func (b *build) cleanUp(failed error) error {
 	err := b.dropPlaces()
-	if failed != nil && b.opts.Abort && !errors.Is(failed, context.Canceled) {
+	if failed != nil && b.opts.Abort && b.hasTree() && !errors.Is(failed, context.Canceled) {
 		return errors.Join(err, b.keepTree())
 	}
 	if b.entry != nil {
 		err = errors.Join(err, b.entry.Release())
 	}
 	return errors.Join(err, b.work.Remove(RemoveTree))
+}
+
+// hasTree tells whether there is anything to look at.
+func (b *build) hasTree() bool {
+	_, err := os.Stat(b.fresh())
+	return b.entry != nil || err == nil
 }
 
 // keepTree leaves the tree as a plain folder.
@@ -224,6 +232,6 @@ func (b *build) keepTree() error {
 		err = errors.Join(err, b.entry.Release())
 	}
 	mark := os.WriteFile(filepath.Join(b.work.Dir, keptMark), []byte("kept by -on-error=abort\n"), 0o644)
-	b.opts.UI.Print("the tree is kept: -on-error=abort left it in %s  (remove: kldload cache prune)", root)
-	return errors.Join(err, mark, b.work.Keep())
+	kept := fmt.Errorf("the tree is kept: -on-error=abort left it in %s  (remove: kldload cache prune)", root)
+	return errors.Join(kept, err, mark, b.work.Keep())
 }

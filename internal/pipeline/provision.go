@@ -179,8 +179,9 @@ func (b *build) scriptError(doing string, code int, valid []int, last []string) 
 		msg += "\n  " + last[n-1]
 	}
 	if name := distro.MissingPackage(strings.Join(last, "\n")); name != "" {
-		msg += fmt.Sprintf("\nhint: the darksite has no package %q; add it to the profile's list and run\n"+
-			"      kldload darksite create …, or set network = true on this provisioner", name)
+		msg += fmt.Sprintf("\nhint: the darksite has no package %q; add it with\n"+
+			"      kldload darksite create --extra-package %s …; or write a source of your own below\n"+
+			"      /etc/apt/sources.list.d, set network = true on this provisioner and run apt-get update", name, name)
 	}
 	return errors.New(msg)
 }

@@ -31,8 +31,9 @@ func TestScriptError(t *testing.T) {
 		"valid":   {"", []int{0, 3}, nil, "provisioning with x: exit status 100 (valid: [0 3])"},
 		"located": {"12 (false)", []int{0}, []string{"one", "two"}, "provisioning with x: exit status 100 at line 12 (false)\n  two"},
 		"package": {"", []int{0}, []string{"E: Unable to locate package ncat"}, "provisioning with x: exit status 100\n  E: Unable to locate package ncat\n" +
-			"hint: the darksite has no package \"ncat\"; add it to the profile's list and run\n" +
-			"      kldload darksite create …, or set network = true on this provisioner"},
+			"hint: the darksite has no package \"ncat\"; add it with\n" +
+			"      kldload darksite create --extra-package ncat …; or write a source of your own below\n" +
+			"      /etc/apt/sources.list.d, set network = true on this provisioner and run apt-get update"},
 	} {
 		if err := os.WriteFile(filepath.Join(b.apt, "failed"), []byte(c.where), 0o644); err != nil {
 			t.Fatal(err)

@@ -200,23 +200,39 @@ func (b *build) publish(context.Context, *ui.Stage) (outcome, error) {
 
 // rename makes a place visible, in one step even where it replaces another.
 func (p *place) rename(replace bool) error {
-	if err := atomicfile.SyncDir(p.staging); err != nil {
-		return fmt.Errorf("publishing %q: %w", p.final, err)
-	}
-	err := unix.Renameat2(unix.AT_FDCWD, p.staging, unix.AT_FDCWD, p.final, unix.RENAME_NOREPLACE)
-	if replace && errors.Is(err, unix.EEXIST) {
-		err = unix.Renameat2(unix.AT_FDCWD, p.staging, unix.AT_FDCWD, p.final, unix.RENAME_EXCHANGE)
-		if err == nil {
-			err = os.RemoveAll(p.staging) // now the old one
-		}
-	} else if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system without the flags
+	err := atomicfile.SyncDir(p.staging)
+	if err == nil {
+		// An empty folder is replaced; one with anything in it is not.
 		err = os.Rename(p.staging, p.final)
+	}
+	if replace && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)) {
+		err = p.swap()
 	}
 	if err != nil {
 		return fmt.Errorf("publishing %q: %w", p.final, err)
 	}
 	p.staging = ""
 	return atomicfile.SyncDir(filepath.Dir(p.final))
+}
+
+// swap exchanges the old folder and the new one, then removes the old. Where
+// the file system cannot exchange, the old one is out of its name for a moment.
+func (p *place) swap() error {
+	err := unix.Renameat2(unix.AT_FDCWD, p.staging, unix.AT_FDCWD, p.final, unix.RENAME_EXCHANGE)
+	if err == nil {
+		return os.RemoveAll(p.staging)
+	}
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	old := p.staging + ".old"
+	if err := os.Rename(p.final, old); err != nil {
+		return err
+	}
+	if err := os.Rename(p.staging, p.final); err != nil {
+		return errors.Join(err, os.Rename(old, p.final))
+	}
+	return os.RemoveAll(old)
 }
 
 // dropPlaces removes what was not published.

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -16,6 +17,7 @@ type Result struct {
 	Name      string          `json:"name"`
 	Darksite  string          `json:"darksite"` // digest
 	Epoch     int64           `json:"source_date_epoch"`
+	Variables json.RawMessage `json:"variables,omitempty"` // secrets masked
 	Artifacts []*Artifact     `json:"artifacts"`
 	Manifest  string          `json:"manifest,omitempty"`
 	Files     []string        `json:"files,omitempty"` // manifests and checksums

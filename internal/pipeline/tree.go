@@ -57,7 +57,7 @@ func (b *build) openDarksite(_ context.Context, s *ui.Stage) (outcome, error) {
 	}
 	b.ids = disk.NewIdentity(strings.Join([]string{site.Digest(), b.spec.ID(), b.src.VMName, fmt.Sprint(b.epoch.Unix())}, "\x00"))
 	b.result.Darksite, b.result.Epoch = site.Digest(), b.epoch.Unix()
-	return outcome{detail: fmt.Sprintf("%s  %d packages  %s  verified", b.src.Darksite, len(l.Packages), short(site.Digest()))}, nil
+	return outcome{detail: fmt.Sprintf("%s  %d packages  %s  signature good", b.src.Darksite, len(l.Packages), short(site.Digest()))}, nil
 }
 
 // packages are what the image starts from: the profile, exactly the pinned
@@ -128,9 +128,8 @@ func (b *build) takeTree(ctx context.Context, s *ui.Stage, key string) (bool, er
 		b.entry = entry
 		return true, nil
 	}
-	err = errors.Join(ctx.Err(), entry.Release())
-	if err != nil {
-		return false, err
+	if err = errors.Join(err, entry.Release()); err != nil {
+		return false, fmt.Errorf("%w\nhint: kldload cache prune makes the next build start anew", err)
 	}
 	s.Log("the cached tree is damaged: building it again")
 	_, err = b.opts.Cache.Remove(key, RemoveTree)
@@ -179,10 +178,7 @@ func (b *build) storeTree(ctx context.Context, s *ui.Stage, key string) error {
 	}
 	title := fmt.Sprintf("%s %s %s, %s kernel, darksite %s", b.src.Distro, b.src.Release, b.src.Profile, b.src.Kernel, short(b.site.Digest()))
 	info := cache.Info{Key: key, SHA256: sum.sha256, Size: sum.size, Title: title, Meta: meta}
-	if err := b.opts.Cache.Adopt(filepath.Dir(b.fresh()), info); err != nil {
-		return err
-	}
-	b.entry, err = b.opts.Cache.Take(key)
+	b.entry, err = b.opts.Cache.Adopt(filepath.Dir(b.fresh()), info)
 	return err
 }
 
@@ -289,7 +285,7 @@ func (b *build) watchDpkg(s *ui.Stage) (stop func()) {
 // dpkgNote sums up a dpkg.log (dpkg(1), --log): lines such as
 // "2026-11-23 14:02:11 status installed dash:amd64 0.5.12-2".
 func dpkgNote(log string) string {
-	unpacked, installed, last := 0, 0, ""
+	unpacked, installed, last := map[string]bool{}, map[string]bool{}, ""
 	for _, line := range strings.Split(log, "\n") {
 		f := strings.Fields(line)
 		if len(f) < 5 || f[2] != "status" {
@@ -298,13 +294,13 @@ func dpkgNote(log string) string {
 		last = f[4]
 		switch f[3] {
 		case "unpacked":
-			unpacked++
+			unpacked[last] = true
 		case "installed":
-			installed++
+			installed[last] = true
 		}
 	}
 	last, _, _ = strings.Cut(last, ":")
-	return fmt.Sprintf("dpkg: %d packages unpacked, %d configured, at %s", unpacked, installed, last)
+	return fmt.Sprintf("dpkg: %d packages unpacked, %d configured, at %s", len(unpacked), len(installed), last)
 }
 
 // inTree runs a command chrooted in the tree, without network.

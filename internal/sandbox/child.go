@@ -146,11 +146,8 @@ func command(job wire, answer io.Writer) int {
 		Doing: "running", Args: job.Command, Env: job.Env, Dir: job.Dir,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
-	if job.Root != "" {
-		c.SysProcAttr = &syscall.SysProcAttr{Chroot: job.Root}
-		if c.Dir == "" {
-			c.Dir = "/"
-		}
+	if job.Root != "" { // systemctl changes files and talks to nobody (systemd, ENVIRONMENT.md)
+		c.Env = append(c.Env, "SYSTEMD_OFFLINE=1")
 	}
 	err := run.Run(context.Background(), c)
 	var exit *run.ExitError

@@ -84,7 +84,7 @@ func userRanges(file string, id int) ([]idRange, error) {
 	}
 	return nil, fmt.Errorf("building as %q without root: no range of %d ids in %s\n"+
 		"hint: as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 %s",
-		me.Username, wanted, file, me.Username)
+		me.Username, wanted-1, file, me.Username)
 }
 
 func subRange(line, name, uid string) (idRange, bool) {

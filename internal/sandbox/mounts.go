@@ -99,7 +99,26 @@ func prepareRoot(job wire) error {
 			return err
 		}
 	}
-	return bindAll(root, job.Binds)
+	if err := bindAll(root, job.Binds); err != nil {
+		return err
+	}
+	return pivot(root)
+}
+
+// pivot makes root the only file system of the sandbox: unlike a chroot it
+// cannot be left, since the host's mounts are gone from the namespace
+// (pivot_root(2), "pivot_root(".", ".")").
+func pivot(root string) error {
+	if err := os.Chdir(root); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("making %s the root: %w", root, err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leaving the host's file systems: %w", err)
+	}
+	return os.Chdir("/")
 }
 
 func mountSys(at string) error {

@@ -49,7 +49,7 @@ type Job struct {
 	Call string
 	Arg  any
 
-	// Command runs on the host's file system, or chrooted in Root.
+	// Command runs on the host's file system, or with Root as the only one.
 	Command []string
 	Env     []string
 	Dir     string

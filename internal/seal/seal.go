@@ -225,9 +225,12 @@ func filesBelow(fsys fs.FS, dir string) ([]string, error) {
 	return out, err
 }
 
+// writtenMode is the mode of every file an item writes.
+const writtenMode = fs.FileMode(0o644)
+
 func writeFile(root *os.Root, name, content string) ([]string, error) {
 	if st, err := root.Lstat(name); err == nil {
-		if got, err := root.ReadFile(name); err == nil && string(got) == content && st.Mode().IsRegular() {
+		if got, err := root.ReadFile(name); err == nil && string(got) == content && st.Mode() == writtenMode {
 			return nil, nil
 		}
 		if err := root.RemoveAll(name); err != nil {
@@ -237,7 +240,7 @@ func writeFile(root *os.Root, name, content string) ([]string, error) {
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return nil, err
 	}
-	return []string{name}, root.WriteFile(name, []byte(content), 0o644)
+	return []string{name}, errors.Join(root.WriteFile(name, []byte(content), writtenMode), root.Chmod(name, writtenMode))
 }
 
 // editFile rewrites a file in place, so that owner and mode stay.

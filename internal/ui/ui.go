@@ -84,7 +84,7 @@ type Event struct {
 	Event   string  `json:"event"` // stage-start, progress, stage-done, stage-failed, log, note, result
 	Stage   string  `json:"stage,omitempty"`
 	Detail  string  `json:"detail,omitempty"`
-	Status  string  `json:"status,omitempty"` // stage-done: "", cached, verified
+	Status  string  `json:"status,omitempty"` // stage-done: "" or cached
 	Done    int64   `json:"done,omitempty"`
 	Total   int64   `json:"total,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"`
