@@ -3,6 +3,6 @@
 //
 //	template + darksite ─► tree ─► provision ─► seal ─► disk ─► formats ─► boot, check
 //
-// The map of the rooms, floor by floor, is docs/design/architecture.md; import
-// arrows point to a lower floor only, and .depguard.json keeps them so.
+// The map of the rooms, floor by floor, is docs/design/architecture.md; imports go
+// down, to the rooms that .depguard.json lists for each.
 package kldload
