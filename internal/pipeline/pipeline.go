@@ -161,11 +161,17 @@ func (b *build) open() error {
 	b.work = work
 	b.root, b.tmp, b.apt = filepath.Join(work.Dir, "root"), filepath.Join(work.Dir, "tmp"), filepath.Join(work.Dir, "apt")
 	for _, dir := range []string{b.root, b.tmp, b.apt} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := makeDir(dir); err != nil {
 			return errors.Join(err, b.work.Remove(RemoveTree))
 		}
 	}
 	return os.Chmod(b.tmp, 0o777|os.ModeSticky)
+}
+
+// makeDir makes a folder that the tree shows: the caller's umask must not
+// reach the image.
+func makeDir(dir string) error {
+	return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
 }
 
 // keptFor is how long -on-error=abort's folders survive the next builds.
@@ -222,7 +228,7 @@ func (b *build) keepTree() error {
 		root = b.fresh()
 	} else if b.overlay != nil {
 		root = filepath.Join(b.work.Dir, "tree")
-		err = os.Mkdir(root, 0o755)
+		err = makeDir(root)
 		if err == nil {
 			pack := b.onTree(sandbox.Job{Call: fnPack, Arg: packArg{b.root, time.Now().Unix()}})
 			err = copyTree(context.Background(), pack, root)

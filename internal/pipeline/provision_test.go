@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestQuoteSurvivesTheShell(t *testing.T) {
@@ -198,5 +200,17 @@ func TestDownload(t *testing.T) {
 	_, err := download(transferArg{Root: root, Tmp: tmp, Sources: []string{"/etc"}, Dest: filepath.Join(host, "x")})
 	if err == nil || !strings.Contains(err.Error(), "/etc is no regular file") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheUmaskDoesNotReachTheTree(t *testing.T) {
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	dir := filepath.Join(t.TempDir(), "root")
+	if err := makeDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", st.Mode(), err)
 	}
 }

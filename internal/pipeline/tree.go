@@ -192,7 +192,7 @@ func (b *build) attachTree(ctx context.Context) error {
 		Lower: b.entry.Root, Upper: filepath.Join(b.work.Dir, "upper"), Work: filepath.Join(b.work.Dir, "overlay"), Target: b.root,
 	}
 	for _, dir := range []string{o.Upper, o.Work} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := makeDir(dir); err != nil {
 			return err
 		}
 	}
@@ -237,7 +237,7 @@ type treeMeta struct {
 
 // bootstrap installs the packages from the darksite alone, without network.
 func (b *build) bootstrap(ctx context.Context, s *ui.Stage) error {
-	if err := os.MkdirAll(b.fresh(), 0o755); err != nil {
+	if err := errors.Join(makeDir(filepath.Dir(b.fresh())), makeDir(b.fresh())); err != nil {
 		return err
 	}
 	log := &run.Lines{Func: func(line string) { s.Progress(0, 0, strings.TrimPrefix(line, "I: ")) }}
