@@ -124,3 +124,23 @@ func TestPruneLeavesWhatIsUsedAndWhoLives(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWorkFoldersArePrivateAndOwned(t *testing.T) {
+	c := open(t)
+	w, err := c.NewWork("build")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(w.Dir); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	if stale, err := c.Stale(); err != nil || len(stale) != 0 {
+		t.Errorf("stale: %v, %v", stale, err)
+	}
+	if err := w.Remove(os.RemoveAll); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(c.Dir(), "work")); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}

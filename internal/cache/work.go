@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,21 +21,23 @@ type Work struct {
 
 const lockSuffix = ".lock"
 
-// NewWork makes a work folder.
+// NewWork makes a work folder. The lock comes first, so that the folder is at
+// no time one without an owner. Nobody else may enter: a tree has programs that
+// run as their owner, here the builder, and may be old.
 func (c *Cache) NewWork(prefix string) (*Work, error) {
-	dir, err := os.MkdirTemp(filepath.Join(c.dir, "work"), prefix+"-*")
+	lock, err := os.CreateTemp(filepath.Join(c.dir, "work"), prefix+"-*"+lockSuffix)
 	if err != nil {
 		return nil, fmt.Errorf("making a work folder: %w", err)
 	}
-	lock, err := os.OpenFile(dir+lockSuffix, os.O_CREATE|os.O_RDWR, 0o600)
+	dir := strings.TrimSuffix(lock.Name(), lockSuffix)
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = os.Mkdir(dir, 0o700)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("locking a work folder: %w", err), os.Remove(dir))
+		return nil, errors.Join(fmt.Errorf("making a work folder: %w", err), os.Remove(lock.Name()), lock.Close())
 	}
-	// The tree inside has its own owners; all of them may pass.
-	return &Work{Dir: dir, lock: lock}, os.Chmod(dir, 0o711)
+	return &Work{Dir: dir, lock: lock}, nil
 }
 
 // Keep lets go of the folder but leaves it for a look; Stale finds it.

@@ -237,7 +237,7 @@ type treeMeta struct {
 
 // bootstrap installs the packages from the darksite alone, without network.
 func (b *build) bootstrap(ctx context.Context, s *ui.Stage) error {
-	if err := errors.Join(makeDir(filepath.Dir(b.fresh())), makeDir(b.fresh())); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Dir(b.fresh()), 0o700), makeDir(b.fresh())); err != nil {
 		return err
 	}
 	log := &run.Lines{Func: func(line string) { s.Progress(0, 0, strings.TrimPrefix(line, "I: ")) }}
