@@ -36,9 +36,9 @@ func TestFailingScript(t *testing.T) {
 
 	o = call{dir: dir}.build(t, "-on-error=abort")
 	o.failed(t, 1, says...)
-	tree := regexp.MustCompile(`left it in (\S+)`).FindStringSubmatch(o.stdout)
+	tree := regexp.MustCompile(`left it in (/\S+)  \(remove: kldload cache prune\)`).FindStringSubmatch(o.stderr)
 	if tree == nil {
-		t.Fatalf("the kept tree is not named:\n%s", o.stdout)
+		t.Fatalf("the error does not name the kept tree:\n%s", o.stderr)
 	}
 	if !exists(t, filepath.Join(tree[1], "etc/debian_version")) {
 		t.Errorf("%s is no tree", tree[1])
