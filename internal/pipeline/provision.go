@@ -65,7 +65,9 @@ func (b *build) prepareApt(ctx context.Context) error {
 	source := distro.AptSource(insideSite, insideSite+"/"+filepath.Base(b.site.KeyPath()), b.site.Lock.Release)
 	files := map[string]string{"apt.conf": distro.AptConf(insideState), "sources.list": source, "bash-env": bashEnv}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(b.apt, name), []byte(text), 0o644); err != nil {
+		full := filepath.Join(b.apt, name)
+		// A script may become another user, who reads them too.
+		if err := errors.Join(os.WriteFile(full, []byte(text), 0o644), os.Chmod(full, 0o644)); err != nil {
 			return err
 		}
 	}
@@ -143,6 +145,9 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'"'"'`) +
 func (b *build) runLogged(ctx context.Context, s *ui.Stage, job sandbox.Job, valid []int) error {
 	var last []string
 	out := &run.Lines{Func: func(line string) {
+		if strings.HasPrefix(line, "(Reading database ... ") && !strings.HasSuffix(line, "installed.)") {
+			return // dpkg's percentages, meant for a terminal
+		}
 		s.Log(line)
 		if last = append(last, line); len(last) > 40 {
 			last = last[1:]
