@@ -6,7 +6,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 go test -v "$@" >"$log" 2>&1 || status=$?
-grep -E '^(ok|FAIL|panic:|\?)|^ *--- (SKIP|FAIL)' "$log" | grep -v 'no test files' || true
+# a skip's reason stands in the line before its verdict
+awk '/no test files/ {next} /^(ok|FAIL|panic:)|^ *--- FAIL/ {print} /^ *--- SKIP/ {print $0 "  " before} {before = $0}' "$log"
 if [ "$status" != 0 ]; then
 	echo "--- what the failing tests said:"
 	# go test -v prints a test's lines between its RUN and its verdict
