@@ -195,7 +195,7 @@ func (b *build) publish(context.Context, *ui.Stage) (outcome, error) {
 	for _, p := range b.places {
 		dirs = append(dirs, p.final)
 	}
-	return outcome{detail: fmt.Sprintf("%s  %d images, %d manifests and checksum files", strings.Join(dirs, ", "), len(b.artifacts()), len(b.result.Files))}, nil
+	return outcome{detail: fmt.Sprintf("%s  images %d, files beside %d", strings.Join(dirs, ", "), len(b.artifacts()), len(b.result.Files))}, nil
 }
 
 // rename makes a place visible, in one step even where it replaces another.
