@@ -27,7 +27,7 @@ func (m *image) initramfs() (string, error) {
 			return "", fmt.Errorf("kernel %s: %w", e.Version, err)
 		}
 	}
-	return "holds ext4", nil
+	return "ext4 in the initramfs or built in", nil
 }
 
 func (m *image) hasDriver(version string, initrds []string, driver string) error {
