@@ -29,13 +29,18 @@ func (f *templateFlags) add(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.varFiles, "var-file", nil, "read variables from a .pkrvars.hcl `file`")
 }
 
-// load reads the template; the clock is SOURCE_DATE_EPOCH where it is set.
-func (f *templateFlags) load(path string, epoch time.Time) (*template.Template, error) {
+// load reads the template; the clock is SOURCE_DATE_EPOCH where it is set,
+// and that is returned, too.
+func (f *templateFlags) load(path string) (*template.Template, time.Time, error) {
+	epoch, err := sourceDateEpoch()
+	if err != nil {
+		return nil, epoch, err
+	}
 	vars := map[string]string{}
 	for _, v := range f.vars {
 		name, value, ok := strings.Cut(v, "=")
 		if !ok || name == "" {
-			return nil, usagef("-var %q: want name=value", v)
+			return nil, epoch, usagef("-var %q: want name=value", v)
 		}
 		vars[name] = value
 	}
@@ -43,7 +48,8 @@ func (f *templateFlags) load(path string, epoch time.Time) (*template.Template, 
 	if !epoch.IsZero() {
 		now = epoch
 	}
-	return template.Load(path, template.Options{Vars: vars, VarFiles: f.varFiles, Env: os.LookupEnv, Now: now.UTC()})
+	t, err := template.Load(path, template.Options{Vars: vars, VarFiles: f.varFiles, Env: os.LookupEnv, Now: now.UTC()})
+	return t, epoch, err
 }
 
 // sourceDateEpoch reads SOURCE_DATE_EPOCH (reproducible-builds.org); zero
@@ -102,11 +108,7 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 	if accel != machine.Auto && accel != machine.KVM && accel != machine.TCG {
 		return usagef("--accel %q: want auto, kvm or tcg", o.accel)
 	}
-	epoch, err := sourceDateEpoch()
-	if err != nil {
-		return err
-	}
-	t, err := o.load(path, epoch)
+	t, epoch, err := o.load(path)
 	if err != nil {
 		return err
 	}
@@ -194,11 +196,7 @@ func newValidateCommand(a *app) *cobra.Command {
 }
 
 func runValidate(a *app, o templateFlags, path string) error {
-	epoch, err := sourceDateEpoch()
-	if err != nil {
-		return err
-	}
-	t, err := o.load(path, epoch)
+	t, _, err := o.load(path)
 	if err != nil {
 		return err
 	}
