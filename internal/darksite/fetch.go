@@ -94,9 +94,47 @@ func reuse(p Package, staging, old string) (bool, error) {
 	return os.Link(from, name) == nil, nil
 }
 
-// fetchChunk fetches some packages and moves the good ones into the pool. The
-// error names each that did not come.
+// fetchChunk fetches some packages and moves the good ones into the pool. What
+// an earlier run left of a package is gone on from; if that does not give the
+// package (the mirror's file was another one then, or the disk lost the tail),
+// it is fetched again from its first byte. The error names each package that
+// did not come.
 func (u *upstream) fetchChunk(ctx context.Context, staging string, want []remote) error {
+	begun := make(map[string]bool)
+	for _, r := range want {
+		name := filepath.Join(staging, fetchDir, r.SHA256)
+		begun[name] = exists(name)
+	}
+	fetchErr := u.download(ctx, staging, want)
+	if ctx.Err() != nil {
+		return fetchErr
+	}
+	var again []remote
+	var bad []error
+	for _, r := range want {
+		err := adopt(staging, r)
+		name := filepath.Join(staging, fetchDir, r.SHA256)
+		switch {
+		case err != nil && begun[name]:
+			again = append(again, r)
+			if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+				return err
+			}
+		case err != nil:
+			bad = append(bad, err)
+		}
+	}
+	if len(bad) > 0 {
+		bad = append(bad, fetchErr)
+	}
+	if len(again) > 0 {
+		bad = append(bad, u.fetchChunk(ctx, staging, again))
+	}
+	return errors.Join(bad...)
+}
+
+// download runs apt's fetcher for want, into the folder of unverified files.
+func (u *upstream) download(ctx context.Context, staging string, want []remote) error {
 	args := []string{aptHelper, "-q", "download-file"}
 	for _, r := range want {
 		uri := r.uri
@@ -105,23 +143,18 @@ func (u *upstream) fetchChunk(ctx context.Context, staging string, want []remote
 		}
 		args = append(args, uri, filepath.Join(staging, fetchDir, r.SHA256), "SHA256:"+r.SHA256)
 	}
-	fetchErr := run.Run(ctx, u.cmd("fetching packages", args...))
-	if ctx.Err() != nil {
-		return fetchErr
+	return run.Run(ctx, u.cmd("fetching packages", args...))
+}
+
+// adopt moves a fetched package into the pool if it is the one wanted.
+func adopt(staging string, r remote) error {
+	from := filepath.Join(staging, fetchDir, r.SHA256)
+	err := checkFile(from, r.Package)
+	if err == nil {
+		err = os.Rename(from, filepath.Join(staging, r.Filename))
 	}
-	var bad []error
-	for _, r := range want {
-		from := filepath.Join(staging, fetchDir, r.SHA256)
-		err := checkFile(from, r.Package)
-		if err == nil {
-			err = os.Rename(from, filepath.Join(staging, r.Filename))
-		}
-		if err != nil {
-			bad = append(bad, fmt.Errorf("package %s %s, for %s: %w", r.Name, r.Version, r.wanted, err))
-		}
-	}
-	if len(bad) > 0 {
-		return errors.Join(append(bad, fetchErr)...)
+	if err != nil {
+		return fmt.Errorf("package %s %s, for %s: %w", r.Name, r.Version, r.wanted, err)
 	}
 	return nil
 }
