@@ -74,7 +74,7 @@ func pair(b *testing.B, ours, theirs func()) {
 }
 
 func benchOurs(b *testing.B, from, to string, sink func(*os.File) Sink) {
-	d, _, err := Open(from, OpenOptions{})
+	d, err := Open(from, OpenOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}

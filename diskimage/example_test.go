@@ -36,12 +36,12 @@ func ExampleWrite() {
 	}
 	defer os.RemoveAll(dir)
 
-	disk, format, err := diskimage.Open(sourceDisk(dir), diskimage.OpenOptions{})
+	disk, err := diskimage.Open(sourceDisk(dir), diskimage.OpenOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer disk.Close()
-	fmt.Println(format, disk.Size())
+	fmt.Println(disk.Info().Format, disk.Size())
 
 	small, err := os.Create(filepath.Join(dir, "small.qcow2"))
 	if err != nil {
@@ -76,7 +76,7 @@ func ExampleDisk() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	disk, _, err := diskimage.Open(sourceDisk(dir), diskimage.OpenOptions{Format: diskimage.Raw})
+	disk, err := diskimage.Open(sourceDisk(dir), diskimage.OpenOptions{Format: diskimage.Raw})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func ExampleOpenQCOW2() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	raw, _, err := diskimage.Open(sourceDisk(dir), diskimage.OpenOptions{})
+	raw, err := diskimage.Open(sourceDisk(dir), diskimage.OpenOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func ExampleOpenQCOW2() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(disk.Size(), disk.ClusterSize())
+	fmt.Println(disk.Size(), disk.Info().BlockSize)
 	// Output:
 	// 1073741824 65536
 }

@@ -6,7 +6,8 @@ import (
 	"io"
 )
 
-// Format is the name of an image format, spelled as qemu-img spells it.
+// Format is the name of an image format, spelled as qemu-img spells it but for
+// VHD, which QEMU calls vpc.
 type Format string
 
 // Formats that Detect can tell. Those without a reader are named so that such
@@ -15,11 +16,12 @@ const (
 	Raw   Format = "raw"
 	QCOW2 Format = "qcow2"
 	VMDK  Format = "vmdk"
-	VHD   Format = "vpc"
+	VHD   Format = "vhd"
 	VHDX  Format = "vhdx"
 	VDI   Format = "vdi"
 	LUKS  Format = "luks"
 	OVA   Format = "ova"
+	GCP   Format = "gcp" // disk.raw in a gzipped tar
 	Gzip  Format = "gzip"
 	XZ    Format = "xz"
 	Zstd  Format = "zstd"

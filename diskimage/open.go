@@ -3,7 +3,6 @@ package diskimage
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,95 +23,113 @@ type OpenOptions struct {
 	RefuseRaw bool
 }
 
-// DiskCloser is an open image: a Disk and the files it holds.
-type DiskCloser interface {
-	Disk
-	io.Closer
-}
-
-// Open opens the image at path and tells its format.
-func Open(path string, opts OpenOptions) (DiskCloser, Format, error) {
+// Open opens the image at path.
+func Open(path string, opts OpenOptions) (*File, error) {
 	return openChain(path, opts, nil)
 }
 
 // openChain opens path as a further link below the files in above.
-func openChain(path string, opts OpenOptions, above []os.FileInfo) (DiskCloser, Format, error) {
+func openChain(path string, opts OpenOptions, above []os.FileInfo) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	d, format, err := openFile(f, opts, above)
+	img, err := openFile(f, opts, above)
 	if err != nil {
-		return nil, "", errors.Join(fmt.Errorf("opening %q: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("opening %q: %w", path, err), f.Close())
 	}
-	return d, format, nil
+	return img, nil
 }
 
-func openFile(f *os.File, opts OpenOptions, above []os.FileInfo) (DiskCloser, Format, error) {
+// source is a file on its way to becoming an Image: what a format's opener
+// gets. Offsets in it are those of raw.
+type source struct {
+	f    *os.File
+	raw  *RawDisk
+	size int64
+	opts OpenOptions
+	// chain are the files already open above and this one, for formats whose
+	// images name further files.
+	chain []os.FileInfo
+	// close gathers what the image holds besides f.
+	close []func() error
+}
+
+func openFile(f *os.File, opts OpenOptions, above []os.FileInfo) (*File, error) {
 	st, err := f.Stat()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if st.IsDir() {
-		return nil, "", errors.New("is a directory, want an image")
+		return nil, errors.New("is a directory, want an image")
 	}
 	for _, up := range above {
 		if os.SameFile(up, st) {
-			return nil, "", corruptf("backing chain comes back to this file")
+			return nil, corruptf("backing chain comes back to this file")
 		}
 	}
 	if len(above) >= maxChain {
-		return nil, "", corruptf("backing chain is longer than %d images", maxChain)
+		return nil, corruptf("backing chain is longer than %d images", maxChain)
 	}
 	raw, err := OpenRaw(f)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	format := opts.Format
 	if format == "" {
 		if format, err = Detect(f, raw.Size()); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		if format == Raw && opts.RefuseRaw {
-			return nil, "", unsupportedf("no known magic in its first or last sector")
+			return nil, unsupportedf("no known magic in its first or last sector")
 		}
 	}
+	s := &source{f: f, raw: raw, size: raw.Size(), opts: opts, chain: append(above, st), close: []func() error{f.Close}}
+	img, err := s.open(format)
+	if err != nil {
+		return nil, errors.Join(err, closeAll(s.close[1:]))
+	}
+	return &File{Image: img, close: s.close, stat: st}, nil
+}
+
+// open is the one list of the formats that can be read.
+func (s *source) open(format Format) (Image, error) {
 	switch format {
 	case Raw:
-		return raw, Raw, nil
+		return s.raw, nil
 	case QCOW2:
-		d, err := openQCOW2File(raw, opts, append(above, st))
-		return d, QCOW2, err
+		return s.openQCOW2()
 	}
-	return nil, "", unsupportedf("format %q has no reader here (have %s, %s)", format, Raw, QCOW2)
+	return nil, unsupportedf("format %q has no reader here (have %s, %s)", format, Raw, QCOW2)
 }
 
-// fileQCOW2 is a qcow2 disk together with the file it is read from.
-type fileQCOW2 struct {
-	*QCOW2Disk
-	file io.Closer
+// closeAll closes in the order given and reports every failure.
+func closeAll(closers []func() error) error {
+	var errs []error
+	for _, c := range closers {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
 }
 
-func (d fileQCOW2) Close() error { return errors.Join(d.QCOW2Disk.Close(), d.file.Close()) }
-
-func openQCOW2File(raw *RawDisk, opts OpenOptions, chain []os.FileInfo) (DiskCloser, error) {
+func (s *source) openQCOW2() (Image, error) {
 	q := QCOW2ReadOptions{}
-	if opts.Backing {
-		dir := filepath.Dir(raw.f.Name())
+	if s.opts.Backing {
+		dir := filepath.Dir(s.f.Name())
 		q.OpenBacking = func(name string, format Format) (Disk, error) {
 			path, err := backingPath(dir, name)
 			if err != nil {
 				return nil, err
 			}
-			d, _, err := openChain(path, OpenOptions{Format: format, Backing: true}, chain)
-			return d, err
+			return openChain(path, OpenOptions{Format: format, Backing: true}, s.chain)
 		}
 	}
-	d, err := OpenQCOW2(raw, raw.Size(), q)
+	d, err := OpenQCOW2(s.raw, s.size, q)
 	if err != nil {
 		return nil, err
 	}
-	return fileQCOW2{d, raw}, nil
+	s.close = append(s.close, d.Close)
+	return d, nil
 }
 
 // backingPath turns the name in a header into a path. QEMU also takes URLs and

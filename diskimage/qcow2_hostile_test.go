@@ -19,7 +19,7 @@ func smallQCOW2(t testing.TB, c Compression) []byte {
 	path := rawFile(t, 4<<20, put{0, random(r, 12288, true)}, put{12288, random(r, 4096, false)}, put{16384, random(r, 4096, true)},
 		put{3 << 20, random(r, 4096, true)})
 	f := create(t, "small.qcow2")
-	src, _, err := Open(path, OpenOptions{Format: Raw})
+	src, err := Open(path, OpenOptions{Format: Raw})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,10 +209,10 @@ func TestDetect(t *testing.T) {
 		}
 	}
 	path := rawFile(t, 4096, put{0, []byte("KDMV")})
-	if _, _, err := Open(path, OpenOptions{}); !errors.Is(err, ErrUnsupported) {
+	if _, err := Open(path, OpenOptions{}); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("opening a vmdk: %v, want ErrUnsupported", err)
 	}
-	if _, _, err := Open(rawFile(t, 4096), OpenOptions{RefuseRaw: true}); !errors.Is(err, ErrUnsupported) {
+	if _, err := Open(rawFile(t, 4096), OpenOptions{RefuseRaw: true}); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("opening raw against the caller's will: %v, want ErrUnsupported", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 )
 
 // QCOW2ReadOptions are the options of OpenQCOW2.
@@ -57,11 +58,18 @@ func OpenQCOW2(r io.ReaderAt, size int64, opts QCOW2ReadOptions) (*QCOW2Disk, er
 // Size implements Disk.
 func (d *QCOW2Disk) Size() int64 { return d.h.size }
 
-// ClusterSize is the size of the image's clusters in bytes.
-func (d *QCOW2Disk) ClusterSize() int { return int(d.h.clusterSize()) }
-
-// BackingName is the backing file's name as the header has it, or empty.
-func (d *QCOW2Disk) BackingName() string { return d.h.backingName }
+// Info implements Image.
+func (d *QCOW2Disk) Info() Info {
+	i := Info{Format: QCOW2, VirtualSize: d.h.size, BlockSize: d.h.clusterSize(), Compression: "deflate", Backing: d.h.backingName,
+		Details: []Detail{{"version", strconv.Itoa(int(d.h.version))}}}
+	if d.h.zstd {
+		i.Compression = "zstd"
+	}
+	if d.h.backingFormat != "" {
+		i.Details = append(i.Details, Detail{"backing format", string(d.h.backingFormat)})
+	}
+	return i
+}
 
 // Close closes the backing disk, when it can be closed. The reader given to
 // OpenQCOW2 stays the caller's.

@@ -122,9 +122,9 @@ func create(t testing.TB, name string) *os.File {
 	return f
 }
 
-func open(t testing.TB, path string, opts OpenOptions) DiskCloser {
+func open(t testing.TB, path string, opts OpenOptions) *File {
 	t.Helper()
-	d, _, err := Open(path, opts)
+	d, err := Open(path, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,12 +266,12 @@ func TestBackingChain(t *testing.T) {
 
 	d := open(t, top, OpenOptions{Backing: true})
 	backToRaw(t, flat, d)
-	if _, _, err := Open(top, OpenOptions{}); !errors.Is(err, ErrUnsupported) {
+	if _, err := Open(top, OpenOptions{}); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("opening a chain without leave: %v, want ErrUnsupported", err)
 	}
 	// A chain that bites its tail.
 	qemu(t, "qemu-img", "rebase", "-u", "-b", "top.qcow2", "-F", "qcow2", mid)
-	if _, _, err := Open(top, OpenOptions{Backing: true}); !errors.Is(err, ErrCorrupt) {
+	if _, err := Open(top, OpenOptions{Backing: true}); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("opening a loop: %v, want ErrCorrupt", err)
 	}
 }

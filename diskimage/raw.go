@@ -37,6 +37,9 @@ func (d *RawDisk) ReadAt(p []byte, off int64) (int, error) { return d.f.ReadAt(p
 // Size implements Disk.
 func (d *RawDisk) Size() int64 { return d.size }
 
+// Info implements Image.
+func (d *RawDisk) Info() Info { return Info{Format: Raw, VirtualSize: d.size} }
+
 // Close closes the file.
 func (d *RawDisk) Close() error { return d.f.Close() }
 

@@ -2,6 +2,8 @@
 
 package diskimage
 
+import "os"
+
 // The numbers differ between systems; elsewhere a raw file is read whole and
 // its zeros are found by looking at them.
 const (
@@ -9,3 +11,5 @@ const (
 	seekData    = 0
 	seekHole    = 0
 )
+
+func allocated(st os.FileInfo) int64 { return st.Size() }

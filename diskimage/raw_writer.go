@@ -2,10 +2,10 @@ package diskimage
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"io"
 )
 
 // holeUnit is the size of the smallest hole left in a raw file, the page of
@@ -21,20 +21,16 @@ type RawOptions struct {
 
 // RawWriter is a Sink that writes a sparse raw file.
 type RawWriter struct {
-	t    Target
-	size int64
-	sum  hash.Hash // nil without a digest
-	done int64     // bytes hashed
+	t      Target
+	opts   RawOptions
+	size   int64
+	digest hash.Hash // of the whole disk
 }
 
 // NewRawWriter returns a sink for a raw file. The target must be a file that
 // Truncate can make sparse, not a block device.
 func NewRawWriter(t Target, opts RawOptions) *RawWriter {
-	w := &RawWriter{t: t}
-	if !opts.NoDigest {
-		w.sum = sha256.New()
-	}
-	return w
+	return &RawWriter{t: t, opts: opts}
 }
 
 // Begin implements Sink.
@@ -50,44 +46,40 @@ func (w *RawWriter) Begin(size int64) error {
 }
 
 // Encode implements Sink. The place of a block is known, so it is written
-// here, out of order; what is left for later is hashing.
+// here, out of order.
 func (w *RawWriter) Encode(b *Block) (Commit, error) {
+	return nil, writeSparse(w.t, b, 0)
+}
+
+// writeSparse writes the pages of a block that are not zero to where they are
+// on the disk, plus base.
+func writeSparse(t io.WriterAt, b *Block, base int64) error {
 	for at := 0; at < len(b.Data); {
 		end := at
 		for end < len(b.Data) && !isZero(b.Data[end:min(end+holeUnit, len(b.Data))]) {
 			end = min(end+holeUnit, len(b.Data))
 		}
 		if end > at {
-			if _, err := w.t.WriteAt(b.Data[at:end], b.Offset+int64(at)); err != nil {
-				return nil, fmt.Errorf("writing raw data at offset %#x: %w", b.Offset+int64(at), err)
+			if _, err := t.WriteAt(b.Data[at:end], base+b.Offset+int64(at)); err != nil {
+				return fmt.Errorf("writing data at offset %#x: %w", base+b.Offset+int64(at), err)
 			}
 		}
 		at = min(end+holeUnit, len(b.Data)) // the unit at end is zero
 	}
-	if w.sum == nil {
-		return nil, nil
-	}
-	return func(ctx context.Context) error { return w.hash(ctx, b) }, nil
-}
-
-func (w *RawWriter) hash(ctx context.Context, b *Block) error {
-	if err := hashZeros(ctx, w.sum, b.Offset-w.done); err != nil {
-		return err
-	}
-	w.sum.Write(b.Data)
-	w.done = b.Offset + int64(len(b.Data))
 	return nil
 }
 
+// wantsDigest implements digestUser.
+func (w *RawWriter) wantsDigest() bool { return !w.opts.NoDigest }
+
+// takeDigest implements digestUser.
+func (w *RawWriter) takeDigest(h hash.Hash) { w.digest = h }
+
 // Finish implements Sink.
-func (w *RawWriter) Finish(ctx context.Context) (Result, error) {
+func (w *RawWriter) Finish(context.Context) (Result, error) {
 	r := Result{Format: Raw, Size: w.size}
-	if w.sum == nil {
-		return r, nil
+	if w.digest != nil {
+		r.SHA256 = hex.EncodeToString(w.digest.Sum(nil))
 	}
-	if err := hashZeros(ctx, w.sum, w.size-w.done); err != nil {
-		return Result{}, err
-	}
-	r.SHA256 = hex.EncodeToString(w.sum.Sum(nil))
 	return r, nil
 }

@@ -2,10 +2,7 @@ package diskimage
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"hash"
 	"io"
 )
 
@@ -113,35 +110,4 @@ func (b *Block) compressed(p packing) ([][]byte, error) {
 	}
 	b.packed[p] = out
 	return out, nil
-}
-
-// hashTarget reads the finished file once and returns its SHA-256 in hex.
-func hashTarget(ctx context.Context, t io.ReaderAt, size int64) (string, error) {
-	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for off := int64(0); off < size; {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		p := buf[:min(int64(len(buf)), size-off)]
-		if err := readFull(t, p, off); err != nil {
-			return "", fmt.Errorf("reading back at offset %#x: %w", off, err)
-		}
-		h.Write(p)
-		off += int64(len(p))
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// hashZeros feeds h with n zero bytes.
-func hashZeros(ctx context.Context, h hash.Hash, n int64) error {
-	for n > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		k := min(n, int64(len(zeros)))
-		h.Write(zeros[:k])
-		n -= k
-	}
-	return nil
 }

@@ -40,7 +40,11 @@ func Write(ctx context.Context, d Disk, opts WriteOptions, sinks ...Sink) ([]Res
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range sinks {
+	helpers := sharedWork(sinks)
+	for _, s := range helpers {
+		e.add(s)
+	}
+	for _, s := range e.sinks {
 		if err := s.Begin(e.size); err != nil {
 			return nil, err
 		}
@@ -48,11 +52,26 @@ func Write(ctx context.Context, d Disk, opts WriteOptions, sinks ...Sink) ([]Res
 	if err := e.run(ctx); err != nil {
 		return nil, err
 	}
+	if _, err := finish(ctx, helpers); err != nil {
+		return nil, err
+	}
 	results, err := finish(ctx, sinks)
 	if err == nil && opts.Progress != nil {
 		opts.Progress(e.size, e.size)
 	}
 	return results, err
+}
+
+// sharedWork returns the sinks that compute what several others want to know.
+func sharedWork(sinks []Sink) []Sink {
+	var helpers []Sink
+	if d := newDiskDigest(sinks); d != nil {
+		helpers = append(helpers, d)
+	}
+	if d := newDiskIdentity(sinks); d != nil {
+		helpers = append(helpers, d)
+	}
+	return helpers
 }
 
 func finish(ctx context.Context, sinks []Sink) ([]Result, error) {
@@ -90,7 +109,7 @@ func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
 	if len(sinks) == 0 {
 		return nil, errors.New("writing a disk: no sink given")
 	}
-	e := &engine{disk: d, size: d.Size(), sinks: sinks, jobs: opts.Jobs, blockSize: minBlock, progress: opts.Progress}
+	e := &engine{disk: d, size: d.Size(), jobs: opts.Jobs, blockSize: minBlock, progress: opts.Progress}
 	if e.jobs <= 0 {
 		e.jobs = runtime.GOMAXPROCS(0)
 	}
@@ -109,10 +128,16 @@ func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
 	for range n {
 		e.free <- &Block{packed: map[packing][][]byte{}}
 	}
-	for range sinks {
-		e.order = append(e.order, make(chan *Block, n))
+	for _, s := range sinks {
+		e.add(s)
 	}
 	return e, nil
+}
+
+// add adds a sink with a queue that has room for all blocks there are.
+func (e *engine) add(s Sink) {
+	e.sinks = append(e.sinks, s)
+	e.order = append(e.order, make(chan *Block, cap(e.free)))
 }
 
 func (e *engine) run(ctx context.Context) error {
