@@ -2,47 +2,29 @@ package diskimage
 
 import (
 	"bytes"
-	"io"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/kldload/kldload/internal/deflate"
 )
 
-// deflateWindow is the window QEMU inflates with (windowBits -12 in
-// block/qcow2-threads.c); a longer distance is unreadable for it.
-const deflateWindow = 4096
-
 // compressor is one worker's codecs. The bytes it makes depend on the input
-// alone, not on what it compressed before.
-//
-// For deflate there is one encoder with a custom window in klauspost/compress,
-// of the quality of its level 5; on Debian's files its output is 3 % larger
-// than zlib's level 6 (what QEMU uses) at three times the speed. The numbered
-// levels compress better but have a window of 32 KiB.
+// alone, not on what it compressed before. Deflate streams have a window of
+// 4 KiB, which is what QEMU inflates with (windowBits -12 in
+// block/qcow2-threads.c); a longer distance may be unreadable for it.
 type compressor struct {
-	flate *flate.Writer
-	zstd  map[int]*zstd.Encoder // by size of the input
+	deflate deflate.Encoder
+	zstd    map[int]*zstd.Encoder // by size of the input
 }
 
-func newCompressor() (*compressor, error) {
-	f, err := flate.NewWriterWindow(io.Discard, deflateWindow)
-	return &compressor{flate: f, zstd: map[int]*zstd.Encoder{}}, err
-}
+func newCompressor() *compressor { return &compressor{zstd: map[int]*zstd.Encoder{}} }
 
 // compress appends the packed src to dst.
 func (c *compressor) compress(dst, src []byte, useZstd bool) ([]byte, error) {
 	if useZstd {
 		return c.compressZstd(dst, src)
 	}
-	out := bytes.NewBuffer(dst)
-	c.flate.Reset(out)
-	if _, err := c.flate.Write(src); err != nil {
-		return nil, err
-	}
-	if err := c.flate.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	return c.deflate.Append(dst, src), nil
 }
 
 func (c *compressor) compressZstd(dst, src []byte) ([]byte, error) {

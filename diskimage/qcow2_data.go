@@ -1,14 +1,14 @@
 package diskimage
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"slices"
 	"sync"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/kldload/kldload/internal/deflate"
 )
 
 // readRun fills the front of p, at most to the end of the disk, from the
@@ -97,17 +97,12 @@ type decompressor struct {
 // unpacking is what one call of decompress works with.
 type unpacking struct {
 	in      []byte
-	source  bytes.Reader
-	inflate io.ReadCloser // also a flate.Resetter
+	inflate deflate.Decoder
 }
 
 // unflate unpacks a raw deflate stream (RFC 1951) into all of p.
 func (z *unpacking) unflate(p []byte) error {
-	z.source.Reset(z.in)
-	if err := z.inflate.(flate.Resetter).Reset(&z.source, nil); err != nil {
-		return err
-	}
-	if n, err := io.ReadFull(z.inflate, p); err != nil {
+	if n, err := z.inflate.Decode(p, z.in); err != nil {
 		return corruptf("inflating: %v after %d of %d bytes", err, n, len(p))
 	}
 	return nil
@@ -115,7 +110,7 @@ func (z *unpacking) unflate(p []byte) error {
 
 func (c *decompressor) init(h *qcow2Header) {
 	c.clusterSize = h.clusterSize()
-	c.scratch.New = func() any { return &unpacking{inflate: flate.NewReader(nil)} }
+	c.scratch.New = func() any { return new(unpacking) }
 	if h.zstd {
 		// These options are constants that zstd accepts.
 		c.zstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.IgnoreChecksum(false),

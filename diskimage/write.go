@@ -236,10 +236,7 @@ func (e *engine) send(b *Block) {
 
 // encode reads blocks and has the sinks encode them.
 func (e *engine) encode(ctx context.Context) error {
-	codec, err := newCompressor()
-	if err != nil {
-		return err
-	}
+	codec := newCompressor()
 	for b := range e.work {
 		if err := ctx.Err(); err != nil {
 			return err
