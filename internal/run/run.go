@@ -42,7 +42,7 @@ type Cmd struct {
 	// ExtraFiles are inherited as descriptors 3, 4, ….
 	ExtraFiles []*os.File
 	// SysProcAttr is used as given, except that the child leads a new
-	// process group unless Foreground is set.
+	// process group, or session with Setsid, unless Foreground is set.
 	SysProcAttr *syscall.SysProcAttr
 	// Foreground keeps the child in our process group, for programs that
 	// talk to the terminal.
@@ -99,7 +99,8 @@ func Start(ctx context.Context, c Cmd) (*Process, error) {
 		attr := *c.SysProcAttr
 		cmd.SysProcAttr = &attr
 	}
-	cmd.SysProcAttr.Setpgid = !c.Foreground
+	// The leader of a session leads its group, and may not ask for another.
+	cmd.SysProcAttr.Setpgid = !c.Foreground && !cmd.SysProcAttr.Setsid
 	p.cmd = cmd // before the start: a context that is over cancels at once
 	cmd.WaitDelay = grace
 	cmd.Cancel = func() error { return p.signal(syscall.SIGTERM) }
