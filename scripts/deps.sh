@@ -5,10 +5,10 @@ set -eu
 
 # runtime: what the product calls
 packages="mmdebstrap apt-utils gpgv debian-archive-keyring uidmap
-	qemu-system-x86 qemu-utils ovmf ca-certificates"
+	qemu-system-x86 qemu-utils ovmf ca-certificates openssh-client"
 # judges: what the tests believe in place of our own reading
 packages="$packages e2fsprogs dosfstools mtools gdisk fdisk util-linux cpio zstd
-	xz-utils acl attr libcap2-bin openssh-client procps gnupg make"
+	xz-utils acl attr libcap2-bin openssh-server procps gnupg make"
 
 missing=
 for p in $packages; do
@@ -34,3 +34,8 @@ if [ ! -e $policy ]; then
 fi
 # shellcheck disable=SC2086 # a list of names
 apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends $missing >/dev/null
+
+# Nor at the next boot: tests start sshd themselves.
+case "$missing " in
+*" openssh-server "*) ! command -v systemctl >/dev/null || systemctl -q disable ssh.service ;;
+esac

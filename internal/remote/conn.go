@@ -90,8 +90,9 @@ func (s *Session) connect(ctx context.Context) error {
 		Stdin:  inR,
 		Stdout: outW,
 	}, s.opt.Interactive))
-	closed := errors.Join(inR.Close(), outW.Close())
-	if err = errors.Join(err, closed); err != nil {
+	inR.Close() // ssh has them now
+	outW.Close()
+	if err != nil {
 		cancel()
 		return errors.Join(err, inW.Close(), outR.Close())
 	}
@@ -100,7 +101,6 @@ func (s *Session) connect(ctx context.Context) error {
 		c.exit = p.Wait()
 		close(c.done)
 	}()
-	// Many requests in flight are made by upload, each of one packet.
 	if c.sftp, err = sftp.NewClientPipe(outR, inW); err != nil {
 		return s.connectFault(ctx, c, err)
 	}
@@ -120,6 +120,8 @@ func (s *Session) connectFault(ctx context.Context, c *conn, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("connecting to %q: %w", s.login(), context.Cause(ctx))
+	case s.ctx.Err() != nil:
+		return fmt.Errorf("connecting to %q: %w", s.login(), context.Cause(s.ctx))
 	case errors.As(c.exit, &exit):
 		return s.explain(exit)
 	default:

@@ -35,9 +35,11 @@ const sumMark = "kldload-sha256 "
 
 // digestThere has the host compute the digest. The login shell sees the word
 // "sh" alone, whatever shell it is; the file's name goes in the script that
-// this sh reads, where POSIX quoting is certain.
+// this sh reads, where POSIX quoting is certain. openssl comes first since it
+// uses the processor's SHA instructions, which sha256sum often does not.
 func (s *Session) digestThere(ctx context.Context, name string) (string, bool) {
-	script := fmt.Sprintf("f=%s\nprintf '\\n%%s' %s\nsha256sum <\"$f\" || shasum -a 256 <\"$f\"\n", quote(name), quote(sumMark))
+	script := fmt.Sprintf("f=%s\nprintf '\\n%%s' '%s'\n"+
+		`openssl dgst -sha256 -r <"$f" || sha256sum <"$f" || shasum -a 256 <"$f"`+"\n", quote(name), sumMark)
 	out, err := s.command(ctx, "sh", script)
 	if err != nil {
 		return "", false

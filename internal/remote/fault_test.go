@@ -138,6 +138,7 @@ func TestPutToFullDisk(t *testing.T) {
 func TestPutCancelled(t *testing.T) {
 	t.Parallel()
 	host := newSSHD(t)
+	host.Options.Interactive = true // ssh in our process group: ended by itself
 	s := host.dial(t)
 	img := newImage(t, 16<<20, [2]int64{0, 16 << 20})
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -116,11 +116,13 @@ func (s *Session) keepTrying(ctx context.Context, t *transfer) error {
 	for {
 		before := t.acked
 		err := s.attempt(ctx, t)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		var lost *lostError
-		if !errors.As(err, &lost) {
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !errors.As(err, &lost):
 			return err
 		}
 		if t.acked > before {
@@ -139,6 +141,9 @@ func (s *Session) keepTrying(ctx context.Context, t *transfer) error {
 
 // attempt makes one Put on one connection.
 func (s *Session) attempt(ctx context.Context, t *transfer) error {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
 	if s.conn == nil {
 		if err := s.connect(ctx); err != nil {
 			return err

@@ -28,7 +28,6 @@ type sshd struct {
 	dir    string
 	addr   *net.TCPAddr
 	logins atomic.Int32
-	mu     sync.Mutex
 	procs  sync.WaitGroup
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -29,6 +30,18 @@ func TestCancelEndsTheWholeGroup(t *testing.T) {
 	}
 	if d := time.Since(start); d > grace {
 		t.Errorf("took %v to end", d)
+	}
+}
+
+func TestSessionLeader(t *testing.T) {
+	// Fields of proc_pid_stat(5): pid, (comm), state, ppid, pgrp, session.
+	out, err := Output(context.Background(), Cmd{
+		Doing:       "looking at itself",
+		Args:        []string{"sh", "-c", "read -r pid comm state ppid pgrp session rest </proc/$$/stat; echo $$ $pgrp $session"},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	})
+	if f := strings.Fields(string(out)); err != nil || len(f) != 3 || f[0] != f[1] || f[0] != f[2] {
+		t.Errorf("pid, group and session are %q, %v: want one number", out, err)
 	}
 }
 
