@@ -85,7 +85,7 @@ func (s *Session) connect(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, cancel)
 	defer stop()
 	p, err := run.Start(procCtx, s.cmd(run.Cmd{
-		Doing:  fmt.Sprintf("connecting to %q", s.login()),
+		Doing:  fmt.Sprintf("connection to %q", s.login()),
 		Args:   append(s.sshArgs(s.opt.Interactive), "-s", "--", s.target.Host, "sftp"),
 		Stdin:  inR,
 		Stdout: outW,

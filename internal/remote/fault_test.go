@@ -44,7 +44,7 @@ func TestDialRefuses(t *testing.T) {
 	wantError(t, dial(func(_ *Target, o *Options) { o.ConfigFile = file + "none" }), "hint: that is the file given")
 
 	host.write(t, "known_hosts", "")
-	wantError(t, dial(func(*Target, *Options) {}), "connecting to", "hint: the host is not known yet", "ssh-keyscan -p ")
+	wantError(t, dial(func(*Target, *Options) {}), "connection to", "hint: the host is not known yet", "ssh-keyscan -p ")
 	if s := host.read(t, "known_hosts"); s != "" {
 		t.Errorf("known_hosts has now %q", s)
 	}
@@ -76,6 +76,11 @@ func TestFileTarget(t *testing.T) {
 	img.expect(t, host.Target.Path)
 	_, err := s.Put(t.Context(), img.path, img.size, img.digest, "other.raw", nil)
 	wantError(t, err, "names the file", "hint: end it with a slash")
+
+	c := s.conn
+	if err := errors.Join(s.Close(), s.Close()); err != nil || c.exit != nil {
+		t.Errorf("closing: %v; ssh ended with %v", err, c.exit)
+	}
 
 	host.Target.Path = filepath.Dir(host.Target.Path)
 	if s := host.dial(t); !s.IsFolder() {
@@ -150,6 +155,9 @@ func TestPutCancelled(t *testing.T) {
 	})
 	if !errors.Is(err, stop) {
 		t.Fatalf("got %v, want %v", err, stop)
+	}
+	if _, err := os.Stat(img.partName(host.Target.Path, "a.raw")); err != nil {
+		t.Error(err)
 	}
 	got := img.put(t, s, "a.raw") // the session connects again
 	if got.Resumed == 0 {

@@ -129,10 +129,13 @@ func (s *Session) keepTrying(ctx context.Context, t *transfer) error {
 			tries = 0
 		}
 		if tries == len(s.pauses) {
-			return fmt.Errorf("connection lost, tried %d times: %w\nhint: the same command goes on from byte %d of %d", tries+1, err, t.acked, t.size)
+			return fmt.Errorf("giving up after %d attempts in a row: %w\nhint: the same command goes on from byte %d of %d", tries+1, err, t.acked, t.size)
 		}
 		select {
 		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
 		case <-time.After(s.pauses[tries]):
 		}
 		tries++

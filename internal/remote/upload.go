@@ -45,10 +45,12 @@ func (s *Session) upload(t *transfer, anew bool) error {
 		return s.refused("making part file", t.part, err)
 	}
 	if err := t.fill(f, kept); err != nil {
-		return errors.Join(s.refused("writing", t.part, err), f.Close())
+		_ = f.Close() // the first error tells more
+		return s.refused("writing", t.part, err)
 	}
 	if err := s.finish(f, t.size); err != nil {
-		return errors.Join(s.refused("finishing", t.part, err), f.Close())
+		_ = f.Close()
+		return s.refused("finishing", t.part, err)
 	}
 	if err := f.Close(); err != nil {
 		return s.refused("closing", t.part, err)
