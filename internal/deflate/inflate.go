@@ -13,6 +13,9 @@ type Decoder struct {
 	pos  int    // of the next byte of in to go into acc
 	acc  uint64 // bits not yet used, the next one lowest
 	n    uint   // valid bits in acc; those above are right too, or zero
+	last bool   // the block in hand, or the one before, is the last
+	open bool   // inside a compressed block
+	left int    // bytes still to come of a stored block
 	lens [320]uint8
 	// Decoding tables: the first 1<<litBits (1<<distBits) entries are indexed
 	// by the next bits, the rest are second levels for longer codes.
@@ -41,6 +44,7 @@ var (
 	errInflateDist = errors.New("distance reaches before the start")
 	errInflateTree = errors.New("invalid code lengths")
 	errInflateKind = errors.New("invalid block type")
+	errInflateMore = errors.New("stream goes on after what was wanted")
 )
 
 // Bases and extra bits of lengths and distances, RFC 1951 section 3.2.5.
@@ -70,40 +74,85 @@ func distSymbol(s int) uint32 {
 
 func codeSymbol(s int) uint32 { return isLiteral | uint32(s)<<16 }
 
+// ErrShort says that a stream is whole but has less than was asked for.
+var ErrShort = errors.New("stream is shorter than wanted")
+
 // Decode fills out from the stream at the start of in and returns how far it
-// got. What the stream holds after that is not looked at. The error says what
-// of RFC 1951 the stream breaks.
+// got. What the stream holds after that is not looked at, see Rest. An error
+// other than ErrShort says what of RFC 1951 the stream breaks.
 func (z *Decoder) Decode(out, in []byte) (int, error) {
 	z.in, z.pos, z.acc, z.n = in, 0, 0, 0
-	o := 0
-	for last := false; o < len(out); {
-		if last {
-			return o, errInflateCut
+	z.last, z.open, z.left = false, false, 0
+	for o := 0; ; {
+		if o == len(out) {
+			return o, nil
 		}
-		head, err := z.take(3)
-		if err != nil {
-			return o, err
+		if z.last {
+			return o, ErrShort
 		}
-		last = head&1 != 0
-		switch head >> 1 {
-		case 0:
+		kind, err := z.head()
+		if err == nil && kind == 0 {
 			o, err = z.stored(out, o)
-		case 1:
-			if err = z.fixedTables(); err == nil {
-				o, err = z.block(out, o)
-			}
-		case 2:
-			if err = z.dynamicTables(); err == nil {
-				o, err = z.block(out, o)
-			}
-		default:
-			err = errInflateKind
+		} else if err == nil {
+			o, err = z.block(out, o)
 		}
 		if err != nil {
 			return o, err
 		}
 	}
-	return o, nil
+}
+
+// Rest makes sure that the stream Decode was given has nothing left to unpack
+// and returns the offset of the byte after it.
+func (z *Decoder) Rest() (int, error) {
+	for z.open || !z.last {
+		if !z.open {
+			kind, err := z.head()
+			if err == nil && kind == 0 {
+				_, err = z.stored(nil, 0)
+			}
+			if err != nil {
+				return 0, err
+			}
+		}
+		if z.open {
+			e, err := z.symbol(z.lit[:], litBits)
+			if err != nil {
+				return 0, err
+			}
+			if e&isEnd == 0 {
+				return 0, errInflateMore
+			}
+			z.open = false
+		}
+		if z.left > 0 {
+			return 0, errInflateMore
+		}
+	}
+	if z.left > 0 {
+		return 0, errInflateMore
+	}
+	return z.pos - int(z.n/8), nil
+}
+
+// head reads the start of a block and makes the tables of one that is
+// compressed (kind 1 and 2).
+func (z *Decoder) head() (kind uint32, err error) {
+	h, err := z.take(3)
+	if err != nil {
+		return 0, err
+	}
+	z.last, kind = h&1 != 0, h>>1
+	z.open = kind != 0
+	switch kind {
+	case 0:
+		return kind, nil
+	case 1:
+		return kind, z.fixedTables()
+	case 2:
+		return kind, z.dynamicTables()
+	}
+	return kind, errInflateKind
 }
 
 // fill tops acc up to at least 56 bits, or to the end of the input.
@@ -166,6 +215,7 @@ func (z *Decoder) stored(out []byte, o int) (int, error) {
 	}
 	copy(out[o:o+k], z.in[z.pos:])
 	z.pos += k
+	z.left = int(v&0xffff) - k
 	return o + k, nil
 }
 
@@ -320,6 +370,7 @@ func (z *Decoder) block(out []byte, o int) (int, error) {
 	z.fastTable()
 	o, end, err := z.fastBlock(out, o)
 	if err != nil || end {
+		z.open = !end
 		return o, err
 	}
 	for o < len(out) {
@@ -332,6 +383,7 @@ func (z *Decoder) block(out []byte, o int) (int, error) {
 			o++
 			continue
 		case e&isEnd != 0:
+			z.open = false
 			return o, nil
 		}
 		length, err := z.take(uint(e >> 8 & 31))

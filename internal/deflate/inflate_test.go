@@ -42,11 +42,21 @@ func TestInflate(t *testing.T) {
 			if n, err := z.Decode(out, packed); err != nil || !bytes.Equal(out, in) {
 				t.Fatalf("input %d, level %d: %v after %d bytes", i, level, err, n)
 			}
+			if at, err := z.Rest(); err != nil || at != len(packed) {
+				t.Errorf("input %d, level %d: rest at %d (%v), want %d", i, level, at, err, len(packed))
+			}
 			if _, err := z.Decode(out[:len(out)/2], packed); err != nil {
 				t.Errorf("input %d, level %d, half of it: %v", i, level, err)
 			}
-			if _, err := z.Decode(make([]byte, len(in)+1), packed); err == nil {
-				t.Errorf("input %d, level %d: a byte more than there is", i, level)
+			if _, err := z.Rest(); err == nil && len(in) > 0 {
+				t.Errorf("input %d, level %d: half of it is all", i, level)
+			}
+			more := make([]byte, len(in)+1)
+			if n, err := z.Decode(more, packed); err != ErrShort || n != len(in) {
+				t.Errorf("input %d, level %d: a byte more than there is: %d, %v", i, level, n, err)
+			}
+			if at, err := z.Rest(); err != nil || at != len(packed) {
+				t.Errorf("input %d, level %d, short: rest at %d (%v), want %d", i, level, at, err, len(packed))
 			}
 			if _, err := z.Decode(out, packed[:len(packed)/2]); err == nil && len(in) > 100 {
 				t.Errorf("input %d, level %d: cut stream is taken", i, level)
@@ -72,6 +82,10 @@ func FuzzInflate(f *testing.F) {
 		more := 1
 		if err != nil {
 			more = 1 << 15 // at an error it drops up to a window of output
+		}
+		at, rest := z.Rest()
+		if whole := err == nil && len(want) < 1<<16; whole && (rest != nil || at > len(in)) {
+			t.Fatalf("compress/flate takes it all, ours says %v at %d", rest, at)
 		}
 		if err != nil || len(want) < 1<<16 {
 			if _, ours := z.Decode(make([]byte, len(want)+more), in); ours == nil {
