@@ -14,17 +14,21 @@
 //   - qcow2 version 2 and 3: clusters of 512 B to 2 MiB, plain, deflate and
 //     zstd compressed clusters, zero clusters, backing chains (read); version 3
 //     plain, deflate and zstd, stand-alone (write).
+//   - VHD: fixed, as Azure takes it, and dynamic (read, write).
 //
-// The format is defined in QEMU's docs/interop/qcow2.rst,
-// https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst.
+// qcow2 is defined in QEMU's docs/interop/qcow2.rst,
+// https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst,
+// VHD in Microsoft's "Virtual Hard Disk Image Format Specification",
+// https://www.microsoft.com/en-us/download/details.aspx?id=23850.
 //
 // # Not supported
 //
-// Encrypted qcow2, external data files, extended L2 entries (subclusters) and
-// images marked corrupt are refused by name. Internal snapshots, bitmaps and
-// refcounts are not looked at: the active disk is what is read. Nothing is
-// changed in place: a sink writes a new image from its start. Images are not
-// locked; whether a disk is in use by someone else is the caller's question.
+// Encrypted qcow2, external data files, extended L2 entries (subclusters),
+// images marked corrupt and differencing VHDs are refused by name. Internal
+// snapshots, bitmaps and refcounts are not looked at: the active disk is what
+// is read. Nothing is changed in place: a sink writes a new image from its
+// start. Images are not locked; whether a disk is in use by someone else is the
+// caller's question.
 //
 // # Files
 //

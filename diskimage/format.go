@@ -28,6 +28,7 @@ const (
 )
 
 // signature is a magic number at a fixed place; at < 0 counts from the end.
+// The first that is found counts.
 type signature struct {
 	format Format
 	at     int64
@@ -40,14 +41,17 @@ var signatures = [...]signature{
 	{VMDK, 0, "COWD"},
 	{VMDK, 0, "# Disk DescriptorFile"},
 	{VHDX, 0, "vhdxfile"},
-	{VHD, 0, "conectix"},    // dynamic: a copy of the footer at the head
-	{VHD, -512, "conectix"}, // fixed: the footer alone
+	{VHD, 0, vhdCookie}, // dynamic: a copy of the footer at the head
 	{VDI, 64, "\x7f\x10\xda\xbe"},
-	{LUKS, 0, "LUKS\xba\xbe"},
 	{OVA, 257, "ustar"},
 	{Gzip, 0, "\x1f\x8b\x08"},
 	{XZ, 0, "\xfd7zXZ\x00"},
 	{Zstd, 0, "\x28\xb5\x2f\xfd"},
+	// Of a fixed VHD the head is the disk's, which may well be LUKS; what
+	// comes before is a file that can end with anything.
+	{VHD, -vhdFooterSize, vhdCookie},
+	{VHD, -vhdOldFooter, vhdCookie},
+	{LUKS, 0, "LUKS\xba\xbe"},
 }
 
 // Detect tells the format from the content of the first sector and, for fixed

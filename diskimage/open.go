@@ -99,8 +99,10 @@ func (s *source) open(format Format) (Image, error) {
 		return s.raw, nil
 	case QCOW2:
 		return s.openQCOW2()
+	case VHD:
+		return OpenVHD(s.raw, s.size)
 	}
-	return nil, unsupportedf("format %q has no reader here (have %s, %s)", format, Raw, QCOW2)
+	return nil, unsupportedf("format %q has no reader here (have %s, %s, %s)", format, Raw, QCOW2, VHD)
 }
 
 // closeAll closes in the order given and reports every failure.

@@ -124,6 +124,11 @@ func readAll(b []byte) error {
 	if err != nil {
 		return err
 	}
+	return readData(d)
+}
+
+// readData reads the data of d, at most 8 MiB of it.
+func readData(d Disk) error {
 	buf := make([]byte, 64<<10)
 	left := int64(8 << 20)
 	for off := int64(0); left > 0; {
