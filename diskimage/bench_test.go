@@ -42,6 +42,10 @@ func BenchmarkWrite(b *testing.B) {
 			[]string{"-c", "-m", "8", "-W", "-O", "qcow2"}},
 		{"qcow2-zstd", func(f *os.File) Sink { return NewQCOW2Writer(f, QCOW2Options{Compression: CompressZstd}) },
 			[]string{"-c", "-m", "8", "-W", "-O", "qcow2", "-o", "compression_type=zstd"}},
+		{"vhd-fixed", func(f *os.File) Sink { return NewVHDWriter(f, VHDOptions{NoDigest: true}) },
+			[]string{"-W", "-O", "vpc", "-o", "subformat=fixed,force_size=on"}},
+		{"vhd-dynamic", func(f *os.File) Sink { return NewVHDWriter(f, VHDOptions{Subformat: VHDDynamic, NoDigest: true}) },
+			[]string{"-W", "-O", "vpc", "-o", "subformat=dynamic,force_size=on"}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")

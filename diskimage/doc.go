@@ -15,11 +15,15 @@
 //     zstd compressed clusters, zero clusters, backing chains (read); version 3
 //     plain, deflate and zstd, stand-alone (write).
 //   - VHD: fixed, as Azure takes it, and dynamic (read, write).
+//   - GCP: the gzipped tar with a disk.raw that Google Compute Engine imports
+//     (read by unpacking it, write).
 //
 // qcow2 is defined in QEMU's docs/interop/qcow2.rst,
 // https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst,
 // VHD in Microsoft's "Virtual Hard Disk Image Format Specification",
 // https://www.microsoft.com/en-us/download/details.aspx?id=23850.
+// What Google takes is in
+// https://cloud.google.com/compute/docs/import/import-existing-image.
 //
 // # Not supported
 //

@@ -55,7 +55,8 @@ var signatures = [...]signature{
 }
 
 // Detect tells the format from the content of the first sector and, for fixed
-// VHD, the last one. What carries no known magic is Raw.
+// VHD, the last one; of a gzip file it inflates the first block of what may be
+// a tar. What carries no known magic is Raw.
 //
 // The owner of a raw disk decides what its first sector holds and can make it
 // look like another format; name the format in OpenOptions where that matters.
@@ -75,6 +76,9 @@ func Detect(r io.ReaderAt, size int64) (Format, error) {
 			from, at = tail, at+int64(len(tail))
 		}
 		if at >= 0 && at <= int64(len(from)) && bytes.HasPrefix(from[at:], []byte(s.magic)) {
+			if s.format == Gzip && isGCP(r, size) {
+				return GCP, nil
+			}
 			return s.format, nil
 		}
 	}

@@ -21,6 +21,9 @@ type OpenOptions struct {
 	Backing bool
 	// RefuseRaw makes an image without a known magic an error.
 	RefuseRaw bool
+	// TempDir is where images that cannot be read at random are unpacked;
+	// empty means os.TempDir().
+	TempDir string
 }
 
 // Open opens the image at path.
@@ -101,8 +104,12 @@ func (s *source) open(format Format) (Image, error) {
 		return s.openQCOW2()
 	case VHD:
 		return OpenVHD(s.raw, s.size)
+	case GCP:
+		return s.openGCP()
+	case Gzip, XZ, Zstd:
+		return nil, unsupportedf("file is packed with %s: unpack it first (%s -dk)", format, format)
 	}
-	return nil, unsupportedf("format %q has no reader here (have %s, %s, %s)", format, Raw, QCOW2, VHD)
+	return nil, unsupportedf("format %q has no reader here (have %s, %s, %s, %s)", format, Raw, QCOW2, VHD, GCP)
 }
 
 // closeAll closes in the order given and reports every failure.
@@ -123,10 +130,19 @@ func (s *source) openQCOW2() (Image, error) {
 			if err != nil {
 				return nil, err
 			}
-			return openChain(path, OpenOptions{Format: format, Backing: true}, s.chain)
+			return openChain(path, OpenOptions{Format: format, Backing: true, TempDir: s.opts.TempDir}, s.chain)
 		}
 	}
 	d, err := OpenQCOW2(s.raw, s.size, q)
+	if err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, d.Close)
+	return d, nil
+}
+
+func (s *source) openGCP() (Image, error) {
+	d, err := OpenGCP(s.raw, s.size, GCPReadOptions{TempDir: s.opts.TempDir})
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,9 @@ func (d *VHDDisk) Check(ctx context.Context, progress func(done, total int64)) (
 	}
 	if d.header == nil {
 		r.Used = d.size
+		if progress != nil {
+			progress(d.size, d.size)
+		}
 		return r, nil
 	}
 	if d.damaged == nil {
