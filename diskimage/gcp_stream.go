@@ -1,6 +1,9 @@
 package diskimage
 
-import "math/bits"
+import (
+	"bytes"
+	"math/bits"
+)
 
 // crcPolynomial is that of CRC-32 in gzip, bits reversed (RFC 1952, section 8).
 const crcPolynomial = 0xedb88320
@@ -37,35 +40,33 @@ type gcpPiece struct {
 	end  []byte
 }
 
-// emptyStored is what follows the three zero bits of the header of an empty,
-// non-final stored block: a length of 0 and its complement (RFC 1951, section
-// 3.2.4). The length begins on a byte, so the stream is aligned after it.
-var emptyStored = [...]byte{0x00, 0x00, 0xff, 0xff}
+// storedEnd is how a stream of deflate.Encoder ends: its last block is an empty
+// stored one, of which this is the length and its complement, on a byte (RFC
+// 1951, section 3.2.4). Before it are the bits 1 (the last block), 0 0 (stored)
+// and up to seven zeros.
+const storedEnd = "\x00\x00\xff\xff"
 
-// openEnd turns a whole deflate stream into a piece. The encoder of
-// klauspost/compress ends each stream with an empty final block of fixed codes:
-// the bits 1 (final), 1 0 (fixed) and 0000000 (end of block), then zeros up to
-// a byte. An empty stored block that is not final takes that one's place. ok is
-// false when p does not end so.
+// openEnd turns a whole deflate stream into a piece by clearing the bit of its
+// last block; ok is false when p does not end as it should.
 func openEnd(p []byte) (piece gcpPiece, ok bool) {
-	last := len(p) - 1
-	for last >= 0 && p[last] == 0 {
-		last--
-	}
-	if last < 0 {
+	body, ok := bytes.CutSuffix(p, []byte(storedEnd))
+	if !ok {
 		return gcpPiece{}, false
 	}
-	start := last*8 + bits.Len8(p[last]) - 2 // bit at which the final block begins
-	after := len(p)*8 - (start + 10)         // bits that fill the last byte
-	if start < 0 || after < 0 || after > 7 || p[start/8]>>(start%8)&1 == 0 {
+	at := len(body) - 1
+	for at >= 0 && body[at] == 0 {
+		at--
+	}
+	if at < 0 {
 		return gcpPiece{}, false
 	}
-	at := start / 8
-	end := append(make([]byte, 0, 6), p[at]&(1<<(start%8)-1))
-	if start%8 > 5 { // the header's three bits reach into the next byte
-		end = append(end, 0)
+	last := bits.Len8(body[at]) - 1
+	if after := (len(body)-at)*8 - last - 1; after < 2 || after > 9 {
+		return gcpPiece{}, false
 	}
-	return gcpPiece{p[:at], append(end, emptyStored[:]...)}, true
+	end := append(make([]byte, 0, 6), p[at:]...)
+	end[0] &^= 1 << last
+	return gcpPiece{p[:at], end}, true
 }
 
 // storedPiece is a cluster in stored blocks, each of which can be at

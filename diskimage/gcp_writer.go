@@ -2,7 +2,6 @@ package diskimage
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -16,7 +15,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/klauspost/compress/flate"
+	"github.com/kldload/kldload/internal/deflate"
 )
 
 const (
@@ -202,41 +201,54 @@ func (w *GCPWriter) join(ctx context.Context) (Result, error) {
 // writeStream writes the one gzip member (RFC 1952, section 2.3): its header,
 // the parts of the deflate stream, CRC-32 and length.
 func (w *GCPWriter) writeStream(ctx context.Context, out io.Writer) error {
-	head := [10]byte{0: 0x1f, 1: 0x8b, 2: 8, 9: 255} // deflate, no name, OS unknown
-	binary.LittleEndian.PutUint32(head[4:], uint32(w.mtime))
-	if _, err := out.Write(head[:]); err != nil {
+	magic := [10]byte{0: 0x1f, 1: 0x8b, 2: 8, 9: 255} // deflate, no name, OS unknown
+	binary.LittleEndian.PutUint32(magic[4:], uint32(w.mtime))
+	if _, err := out.Write(magic[:]); err != nil {
 		return err
 	}
-	deflate, err := flate.NewWriter(out, flate.DefaultCompression)
-	if err != nil {
+	head := gcpHead{out: out}
+	buf := bufio.NewWriterSize(&head, gcpCluster)
+	if err := writeTarHead(buf, w.runs, w.size, w.mtime); err != nil {
 		return err
 	}
-	crc := crc32.NewIEEE()
-	length := counting{w: io.MultiWriter(deflate, crc)}
-	if err := writeTarHead(&length, w.runs, w.size, w.mtime); err != nil {
-		return err
-	}
-	if err := deflate.Flush(); err != nil { // up to a byte, without an end
+	if err := buf.Flush(); err != nil {
 		return err
 	}
 	if err := w.copySpool(ctx, out); err != nil {
 		return err
 	}
-	// Two zero blocks end a tar.
-	total := length.n + w.stored + 2*tarBlock
-	end := bytes.Repeat([]byte{0}, int(2*tarBlock+ceilDiv(total, tarRecord)*tarRecord-total))
-	total += int64(len(end)) - 2*tarBlock
-	deflate.Reset(out)
-	if _, err := deflate.Write(end); err != nil {
-		return err
-	}
-	if err := deflate.Close(); err != nil {
-		return err
-	}
-	sum := crcMultiply(crc.Sum32(), crcShift(w.stored)) ^ w.crc
-	tail := binary.LittleEndian.AppendUint32(nil, crc32.Update(sum, crc32.IEEETable, end))
-	_, err = out.Write(binary.LittleEndian.AppendUint32(tail, uint32(total)))
+	total := head.n + w.stored
+	end := make([]byte, ceilDiv(total+2*tarBlock, tarRecord)*tarRecord-total) // two zero blocks end a tar
+	total += int64(len(end))
+	sum := crcMultiply(head.crc, crcShift(w.stored)) ^ w.crc
+	tail := head.codec.Append(nil, end)
+	tail = binary.LittleEndian.AppendUint32(tail, crc32.Update(sum, crc32.IEEETable, end))
+	_, err := out.Write(binary.LittleEndian.AppendUint32(tail, uint32(total)))
 	return err
+}
+
+// gcpHead deflates the tar's head piece by piece, up to gcpCluster in each.
+type gcpHead struct {
+	out   io.Writer
+	codec deflate.Encoder
+	n     int64 // bytes taken
+	crc   uint32
+}
+
+func (h *gcpHead) Write(p []byte) (int, error) {
+	h.n += int64(len(p))
+	h.crc = crc32.Update(h.crc, crc32.IEEETable, p)
+	piece, ok := openEnd(h.codec.Append(nil, p))
+	if !ok {
+		piece = storedPiece(p)
+	}
+	if _, err := h.out.Write(piece.body); err != nil {
+		return 0, err
+	}
+	if _, err := h.out.Write(piece.end); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func (w *GCPWriter) copySpool(ctx context.Context, out io.Writer) error {
@@ -255,16 +267,4 @@ func (w *GCPWriter) copySpool(ctx context.Context, out io.Writer) error {
 		off += int64(len(p))
 	}
 	return nil
-}
-
-// counting counts what is written through it.
-type counting struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counting) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
 }
