@@ -176,13 +176,16 @@ func (w *VHDWriter) beginDynamic() error {
 	for i := range w.bat {
 		w.bat[i] = vhdNoBlock
 	}
-	w.next = vhdTableAt + int64(len(w.table()))
+	w.next = vhdTableAt + w.tableSize()
 	return nil
 }
 
-// table returns the BAT as it is in the file, filled up to a sector.
+// tableSize is the length of the BAT in the file, filled up to a sector.
+func (w *VHDWriter) tableSize() int64 { return ceilDiv(int64(len(w.bat))*4, vhdSector) * vhdSector }
+
+// table returns the BAT as it is in the file.
 func (w *VHDWriter) table() []byte {
-	b := bytes.Repeat([]byte{0xff}, int(ceilDiv(int64(len(w.bat))*4, vhdSector)*vhdSector))
+	b := bytes.Repeat([]byte{0xff}, int(w.tableSize()))
 	for i, e := range w.bat {
 		binary.BigEndian.PutUint32(b[i*4:], e)
 	}
