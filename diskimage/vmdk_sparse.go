@@ -29,6 +29,10 @@ func (w *VMDKWriter) beginSparse() error {
 // commitSparse gives each run of grains that are not zero a place and writes it
 // in one go. The last grain is filled up with zeros.
 func (w *VMDKWriter) commitSparse(b *Block) error {
+	// A block is at most 2 MiB and aligned to its size, so one table maps it.
+	if err := w.selectTable(b.Offset); err != nil {
+		return err
+	}
 	for at := 0; at < len(b.Data); {
 		from := at
 		for at < len(b.Data) && !isZero(b.buf[at:at+vmdkGrainSize]) {

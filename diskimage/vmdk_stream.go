@@ -79,6 +79,9 @@ func (w *VMDKWriter) commitStream(b *Block, grains []encodedGrain) error {
 			continue
 		}
 		off := b.Offset + int64(i)*vmdkGrainSize
+		if err := w.selectTable(off); err != nil {
+			return err
+		}
 		if err := w.setGrain(off, w.end); err != nil {
 			return err
 		}

@@ -156,15 +156,20 @@ func (w *VMDKWriter) Encode(b *Block) (Commit, error) {
 	return func(context.Context) error { return w.commitStream(b, grains) }, nil
 }
 
-// setGrain enters the grain of the disk at off, which begins at host, into its
-// table.
-func (w *VMDKWriter) setGrain(off, host int64) error {
+// selectTable makes w.gt the table for off and writes the one it was.
+func (w *VMDKWriter) selectTable(off int64) error {
 	if i := off / vmdkTableSpan; i != w.cur {
 		if err := w.flushTable(); err != nil {
 			return err
 		}
 		w.cur = i
 	}
+	return nil
+}
+
+// setGrain enters the grain of the disk at off, which begins at host, into the
+// table that is selected.
+func (w *VMDKWriter) setGrain(off, host int64) error {
 	if host/vmdkSector > math.MaxUint32 {
 		return fmt.Errorf("vmdk grain at offset %#x of the file: its tables hold sectors of 32 bits, a file has at most 2 TiB", host)
 	}
