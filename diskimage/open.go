@@ -108,8 +108,10 @@ func (s *source) open(format Format) (Image, error) {
 		return s.openGCP()
 	case Gzip, XZ, Zstd:
 		return nil, unsupportedf("file is packed with %s: unpack it first (%s -dk)", format, format)
+	case VMDK:
+		return s.openVMDK()
 	}
-	return nil, unsupportedf("format %q has no reader here (have %s, %s, %s, %s)", format, Raw, QCOW2, VHD, GCP)
+	return nil, unsupportedf("format %q has no reader here", format)
 }
 
 // closeAll closes in the order given and reports every failure.
@@ -143,6 +145,24 @@ func (s *source) openQCOW2() (Image, error) {
 
 func (s *source) openGCP() (Image, error) {
 	d, err := OpenGCP(s.raw, s.size, GCPReadOptions{TempDir: s.opts.TempDir})
+	if err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, d.Close)
+	return d, nil
+}
+
+// openVMDK opens a VMDK; its extents are files beside it, so nothing but plain
+// names gets here.
+func (s *source) openVMDK() (Image, error) {
+	v := VMDKReadOptions{}
+	if s.opts.Backing {
+		dir := filepath.Dir(s.f.Name())
+		v.OpenExtent = func(name string) (Disk, error) {
+			return openChain(filepath.Join(dir, name), OpenOptions{Format: Raw}, s.chain)
+		}
+	}
+	d, err := OpenVMDK(s.raw, s.size, v)
 	if err != nil {
 		return nil, err
 	}

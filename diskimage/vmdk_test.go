@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -35,6 +36,9 @@ func TestVMDKJudgedByQEMU(t *testing.T) {
 				if sub == VMDKStreamOptimized {
 					readStrictly(t, f, src)
 				}
+				if disk.size > 0 { // an empty disk gets a sector
+					sameDisk(t, src, open(t, f.Name(), OpenOptions{RefuseRaw: true}))
+				}
 			})
 		}
 	}
@@ -63,6 +67,30 @@ func compareData(t *testing.T, disk testDisk, path string) {
 		got, err := os.ReadFile(out)
 		if err != nil || !bytes.Equal(got[p.off%512:][:len(p.data)], p.data) {
 			t.Fatalf("qemu-img reads other data at %#x (%v)", p.off, err)
+		}
+	}
+}
+
+// TestReadQEMUsVMDK reads what qemu-img writes, by extents and as a whole.
+func TestReadQEMUsVMDK(t *testing.T) {
+	for _, disk := range testDisks() {
+		if disk.size == 0 || disk.size > 1<<40 {
+			continue // qemu-img cannot read the first, and takes minutes for the other
+		}
+		path := rawFile(t, disk.size, disk.puts...)
+		for _, sub := range []string{"monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",
+			"streamOptimized", "monolithicSparse,zeroed_grain=on"} {
+			t.Run(disk.name+"/"+sub, func(t *testing.T) {
+				t.Parallel()
+				out := filepath.Join(t.TempDir(), "theirs.vmdk")
+				qemu(t, "qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat="+sub, path, out)
+				theirs := open(t, out, OpenOptions{RefuseRaw: true, Backing: true})
+				if want, _, _ := strings.Cut(sub, ","); theirs.Info().Subformat != want {
+					t.Errorf("subformat %q, want %q", theirs.Info().Subformat, want)
+				}
+				sameDisk(t, open(t, path, OpenOptions{Format: Raw}), theirs)
+				backToRaw(t, path, theirs)
+			})
 		}
 	}
 }
