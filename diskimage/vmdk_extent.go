@@ -100,11 +100,14 @@ func (d *vmdkSparse) fixedMetadata(sector, n int64) string {
 
 // metadata is fixedMetadata with the grain tables.
 func (d *vmdkSparse) metadata(sector, n int64) string {
+	if what := d.fixedMetadata(sector, n); what != "" {
+		return what
+	}
 	i, _ := slices.BinarySearch(d.tables, uint32(max(0, sector-d.h.tableSectors()+1)))
 	if i < len(d.tables) && int64(d.tables[i]) < sector+n {
 		return fmt.Sprintf("grain table at sector %#x", d.tables[i])
 	}
-	return d.fixedMetadata(sector, n)
+	return ""
 }
 
 // table returns the grain table for off, nil when there is none, and off's
@@ -132,30 +135,36 @@ func (d *vmdkSparse) lookup(off int64) (int64, error) {
 	return d.decode(off, binary.LittleEndian.Uint32(table[i*4:]))
 }
 
-// decode reads one grain table entry and checks what it points at. Of a
-// compressed grain that is its marker.
+// decode reads one grain table entry, see place.
 func (d *vmdkSparse) decode(off int64, e uint32) (int64, error) {
+	at, problem := d.place(off, e)
+	if problem != "" {
+		i := off / d.h.tableSpan()
+		return 0, corruptf("reading grain table %d at offset %#x: entry %d is sector %#x: %s",
+			i, int64(d.gd[i])*vmdkSector, off%d.h.tableSpan()/d.grain, e, problem)
+	}
+	return at, nil
+}
+
+// place returns where the grain that holds off is in the file, or 0 when it
+// reads as zeros. It says what is wrong with the entry. A compressed grain is
+// looked at no further than its marker.
+func (d *vmdkSparse) place(off int64, e uint32) (at int64, problem string) {
 	if e == 0 || e == 1 && d.h.flags&vmdkFlagZeroGrain != 0 {
-		return 0, nil
+		return 0, ""
 	}
 	n := int64(vmdkMarkerBytes)
 	if !d.h.compressed() {
 		n = min(d.grain, d.size-(off-off%d.grain))
 	}
-	at := int64(e) * vmdkSector
+	at = int64(e) * vmdkSector
 	if at > d.fileSize-n {
-		return 0, d.entryError(off, e, fmt.Sprintf("past the end of the file at %#x", d.fileSize))
+		return 0, fmt.Sprintf("past the end of the file at %#x", d.fileSize)
 	}
 	if what := d.metadata(int64(e), ceilDiv(n, vmdkSector)); what != "" {
-		return 0, d.entryError(off, e, "inside the "+what)
+		return 0, "inside the " + what
 	}
-	return at, nil
-}
-
-func (d *vmdkSparse) entryError(off int64, e uint32, problem string) error {
-	i := off / d.h.tableSpan()
-	return corruptf("reading grain table %d at offset %#x: entry %d is sector %#x: %s",
-		i, int64(d.gd[i])*vmdkSector, off%d.h.tableSpan()/d.grain, e, problem)
+	return at, ""
 }
 
 // Size implements Disk.

@@ -62,6 +62,8 @@ type vmdkHeader struct {
 	gdOffset         uint64
 	overhead         uint64
 	compression      uint16
+
+	footer bool // it is one: the directory is at the end, markers in between
 }
 
 // encode returns the header's sector.
@@ -108,6 +110,7 @@ func parseVMDKHeader(r io.ReaderAt, fileSize int64) (*vmdkHeader, error) {
 		if h, err = readVMDKFooter(r, fileSize); err != nil {
 			return nil, err
 		}
+		h.footer = true
 	}
 	return h, h.checkPlaces(fileSize)
 }

@@ -73,7 +73,7 @@ func openDescriptorFile(r io.ReaderAt, size int64, opts VMDKReadOptions) (*VMDKD
 	d := &VMDKDisk{desc: desc}
 	for i, line := range desc.extents {
 		e := vmdkExtent{start: d.size, size: line.sectors * vmdkSector, name: line.name}
-		if d.size+e.size > 1<<62 {
+		if e.size > 1<<62-d.size {
 			return nil, errors.Join(corruptf("reading vmdk descriptor: extents of more than 2^62 bytes"), d.Close())
 		}
 		if err := e.open(line, opts); err != nil {
