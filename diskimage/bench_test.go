@@ -46,6 +46,11 @@ func BenchmarkWrite(b *testing.B) {
 			[]string{"-W", "-O", "vpc", "-o", "subformat=fixed,force_size=on"}},
 		{"vhd-dynamic", func(f *os.File) Sink { return NewVHDWriter(f, VHDOptions{Subformat: VHDDynamic, NoDigest: true}) },
 			[]string{"-W", "-O", "vpc", "-o", "subformat=dynamic,force_size=on"}},
+		{"vmdk-stream", func(f *os.File) Sink { return NewVMDKWriter(f, VMDKOptions{}) },
+			[]string{"-m", "8", "-W", "-O", "vmdk", "-o", "subformat=streamOptimized"}},
+		{"vmdk-sparse", func(f *os.File) Sink {
+			return NewVMDKWriter(f, VMDKOptions{Subformat: VMDKMonolithicSparse, NoDigest: true})
+		}, []string{"-W", "-O", "vmdk"}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
@@ -105,11 +110,15 @@ func fileSize(b *testing.B, path string) float64 {
 // turns with qemu-img.
 func BenchmarkRead(b *testing.B) {
 	path := benchDisk(b)
-	for _, kind := range []string{"zlib", "zstd"} {
+	for kind, args := range map[string][]string{
+		"zlib": {"-c", "-O", "qcow2", "-o", "compression_type=zlib"},
+		"zstd": {"-c", "-O", "qcow2", "-o", "compression_type=zstd"},
+		"vmdk": {"-O", "vmdk", "-o", "subformat=streamOptimized"},
+	} {
 		b.Run(kind, func(b *testing.B) {
 			dir := b.TempDir()
-			from, ours, theirs := filepath.Join(dir, "in.qcow2"), filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
-			qemu(b, "qemu-img", "convert", "-f", "raw", "-c", "-m", "8", "-W", "-O", "qcow2", "-o", "compression_type="+kind, path, from)
+			from, ours, theirs := filepath.Join(dir, "in"), filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
+			qemu(b, "qemu-img", append(append([]string{"convert", "-f", "raw", "-m", "8", "-W"}, args...), path, from)...)
 			pair(b, func() {
 				benchOurs(b, from, ours, func(f *os.File) Sink { return NewRawWriter(f, RawOptions{NoDigest: true}) })
 			}, func() { qemu(b, "qemu-img", "convert", "-m", "8", "-W", "-O", "raw", from, theirs) })

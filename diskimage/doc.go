@@ -15,6 +15,8 @@
 //     zstd compressed clusters, zero clusters, backing chains (read); version 3
 //     plain, deflate and zstd, stand-alone (write).
 //   - VHD: fixed, as Azure takes it, and dynamic (read, write).
+//   - VMDK: streamOptimized and monolithicSparse (read, write); descriptors
+//     with flat and sparse extents (read).
 //   - GCP: the gzipped tar with a disk.raw that Google Compute Engine imports
 //     (read by unpacking it, write).
 //
@@ -22,6 +24,7 @@
 // https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst,
 // VHD in Microsoft's "Virtual Hard Disk Image Format Specification",
 // https://www.microsoft.com/en-us/download/details.aspx?id=23850.
+// VMDK in VMware's technical note "Virtual Disk Format 5.0".
 // What Google takes is in
 // https://cloud.google.com/compute/docs/import/import-existing-image.
 //

@@ -217,6 +217,18 @@ func TestVMDKOptions(t *testing.T) {
 	if _, err := Write(context.Background(), huge, WriteOptions{}, NewVMDKWriter(discard{}, VMDKOptions{})); err == nil {
 		t.Error("a disk of 300 TiB is accepted")
 	}
+	for _, sub := range vmdkSubformats {
+		w := NewVMDKWriter(discard{}, VMDKOptions{Subformat: sub})
+		if err := w.Begin(3 << 40); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.setGrain(0, 2<<40-512); err != nil {
+			t.Error(err)
+		}
+		if err := w.setGrain(0, 2<<40); err == nil {
+			t.Errorf("%s: a grain at 2 TiB of the file is accepted", sub)
+		}
+	}
 	f := create(t, "o.vmdk")
 	if _, err := Write(context.Background(), src, WriteOptions{}, NewVMDKWriter(f, VMDKOptions{AdapterType: "ide", HardwareVersion: 17, CID: 0xabc, ExtentName: "x.vmdk"})); err != nil {
 		t.Fatal(err)
