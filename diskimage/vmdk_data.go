@@ -3,7 +3,6 @@ package diskimage
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/adler32"
 	"io"
 	"slices"
 	"sync"
@@ -177,14 +176,14 @@ func (z *unpacking) unzlib(p []byte) (int, error) {
 		} else if end != io.EOF {
 			return 0, corruptf("inflating: %v after %d bytes", end, n)
 		}
-	} else if err != io.EOF && err != io.ErrUnexpectedEOF || z.source.Len() < adler32.Size {
+	} else if err != io.EOF && err != io.ErrUnexpectedEOF || z.source.Len() < adlerSize {
 		return 0, corruptf("inflating: %v after %d of %d bytes", err, n, len(p))
 	}
-	if z.source.Len() < adler32.Size {
+	if z.source.Len() < adlerSize {
 		return 0, corruptf("inflating: Adler-32 is cut")
 	}
 	tail := in[len(in)-z.source.Len():]
-	if got, want := adler32.Checksum(p[:n]), binary.BigEndian.Uint32(tail); got != want {
+	if got, want := adler(p[:n]), binary.BigEndian.Uint32(tail); got != want {
 		return 0, corruptf("inflating: Adler-32 is %#08x, stream says %#08x", got, want)
 	}
 	return n, nil

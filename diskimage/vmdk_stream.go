@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"hash/adler32"
 )
 
 const (
@@ -37,7 +36,7 @@ func encodeGrains(b *Block) ([]encodedGrain, error) {
 	grains := make([]encodedGrain, len(packed))
 	for i, p := range packed {
 		if p != nil {
-			grains[i] = encodedGrain{p, adler32.Checksum(b.buf[i*vmdkGrainSize : (i+1)*vmdkGrainSize])}
+			grains[i] = encodedGrain{p, adler(b.buf[i*vmdkGrainSize : (i+1)*vmdkGrainSize])}
 		}
 	}
 	return grains, nil
@@ -99,7 +98,7 @@ func (w *VMDKWriter) appendGrain(off int64, g encodedGrain) error {
 		parts = [][]byte{nil, storedBlock(0, maxStored), g.deflate[:maxStored],
 			storedBlock(1, vmdkGrainSize-maxStored), g.deflate[maxStored:], nil}
 	}
-	size := len(zlibHeader) + adler32.Size
+	size := len(zlibHeader) + adlerSize
 	for _, p := range parts {
 		size += len(p)
 	}
