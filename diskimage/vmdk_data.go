@@ -2,12 +2,12 @@ package diskimage
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 
-	"github.com/klauspost/compress/flate"
+	"github.com/kldload/kldload/internal/deflate"
 )
 
 // grainRun is how much of the file is read at once for grains that follow one
@@ -69,9 +69,7 @@ type grainReading struct {
 	more   []byte
 }
 
-func newGrainReading() any {
-	return &grainReading{unpacking: unpacking{inflate: flate.NewReader(nil)}}
-}
+func newGrainReading() any { return new(grainReading) }
 
 // readGrains reads whole grains straight into p, until one is not in order in
 // the file; the first is there.
@@ -164,25 +162,18 @@ func (z *unpacking) unzlib(p []byte) (int, error) {
 	if len(in) < 6 || in[0]&0x8f != 8 || in[1]&0x20 != 0 || (uint(in[0])<<8|uint(in[1]))%31 != 0 {
 		return 0, corruptf("inflating: no zlib header (%d bytes, %x)", len(in), in[:min(2, len(in))])
 	}
-	z.source.Reset(in[2:])
-	if err := z.inflate.(flate.Resetter).Reset(&z.source, nil); err != nil {
-		return 0, err
-	}
-	n, err := io.ReadFull(z.inflate, p)
-	if err == nil {
-		var more [1]byte
-		if k, end := z.inflate.Read(more[:]); k > 0 {
-			return 0, corruptf("inflating: more than %d bytes", len(p))
-		} else if end != io.EOF {
-			return 0, corruptf("inflating: %v after %d bytes", end, n)
-		}
-	} else if err != io.EOF && err != io.ErrUnexpectedEOF || z.source.Len() < adlerSize {
+	n, err := z.inflate.Decode(p, in[2:])
+	if err != nil && !errors.Is(err, deflate.ErrShort) {
 		return 0, corruptf("inflating: %v after %d of %d bytes", err, n, len(p))
 	}
-	if z.source.Len() < adlerSize {
-		return 0, corruptf("inflating: Adler-32 is cut")
+	end, err := z.inflate.Rest()
+	if err != nil {
+		return 0, corruptf("inflating: %v (%d bytes)", err, len(p))
 	}
-	tail := in[len(in)-z.source.Len():]
+	tail := in[2+end:]
+	if len(tail) < adlerSize {
+		return 0, corruptf("inflating: Adler-32 is cut, %d bytes are there", len(tail))
+	}
 	if got, want := adler(p[:n]), binary.BigEndian.Uint32(tail); got != want {
 		return 0, corruptf("inflating: Adler-32 is %#08x, stream says %#08x", got, want)
 	}
