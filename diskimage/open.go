@@ -110,6 +110,8 @@ func (s *source) open(format Format) (Image, error) {
 		return nil, unsupportedf("file is packed with %s: unpack it first (%s -dk)", format, format)
 	case VMDK:
 		return s.openVMDK()
+	case VHDX:
+		return OpenVHDX(s.raw, s.size)
 	}
 	return nil, unsupportedf("format %q has no reader here", format)
 }
