@@ -51,6 +51,11 @@ func BenchmarkWrite(b *testing.B) {
 		{"vmdk-sparse", func(f *os.File) Sink {
 			return NewVMDKWriter(f, VMDKOptions{Subformat: VMDKMonolithicSparse, NoDigest: true})
 		}, []string{"-W", "-O", "vmdk"}},
+		{"vhdx", func(f *os.File) Sink { return NewVHDXWriter(f, VHDXOptions{NoDigest: true}) },
+			[]string{"-W", "-O", "vhdx"}},
+		{"vhdx-fixed", func(f *os.File) Sink {
+			return NewVHDXWriter(f, VHDXOptions{Subformat: VHDXFixed, NoDigest: true})
+		}, []string{"-W", "-O", "vhdx", "-o", "subformat=fixed"}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			ours, theirs := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")

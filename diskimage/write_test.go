@@ -25,7 +25,7 @@ func TestSameBytesForAnyJobs(t *testing.T) {
 	var want []Result
 	for _, jobs := range []int{1, 4, 3, 16} {
 		src := open(t, path, OpenOptions{Format: Raw})
-		files := []*os.File{create(t, "a"), create(t, "b"), create(t, "c"), create(t, "d"), create(t, "e")}
+		files := []*os.File{create(t, "a"), create(t, "b"), create(t, "c"), create(t, "d"), create(t, "e"), create(t, "f"), create(t, "g")}
 		last := int64(-1)
 		got, err := Write(context.Background(), src, WriteOptions{Jobs: jobs, Progress: func(done, total int64) {
 			if done < last || total != src.Size() {
@@ -37,7 +37,9 @@ func TestSameBytesForAnyJobs(t *testing.T) {
 			NewQCOW2Writer(files[1], QCOW2Options{}),
 			NewQCOW2Writer(files[2], QCOW2Options{Compression: CompressZstd}),
 			NewQCOW2Writer(files[3], QCOW2Options{Compression: CompressNone, ClusterSize: 4096}),
-			NewQCOW2Writer(files[4], QCOW2Options{ClusterSize: 1 << 20}))
+			NewQCOW2Writer(files[4], QCOW2Options{ClusterSize: 1 << 20}),
+			NewVHDXWriter(files[5], VHDXOptions{}),
+			NewVHDXWriter(files[6], VHDXOptions{Subformat: VHDXFixed, BlockSize: 8 << 20}))
 		if err != nil {
 			t.Fatal(err)
 		}
