@@ -15,6 +15,8 @@
 //     zstd compressed clusters, zero clusters, backing chains (read); version 3
 //     plain, deflate and zstd, stand-alone (write).
 //   - VHD: fixed, as Azure takes it, and dynamic (read, write).
+//   - VHDX: fixed and dynamic, sectors of 512 B and 4 KiB (read and write); the
+//     log of one that was not closed is replayed in memory (read).
 //   - VMDK: streamOptimized and monolithicSparse (read, write); descriptors
 //     with flat and sparse extents (read).
 //   - GCP: the gzipped tar with a disk.raw that Google Compute Engine imports
@@ -24,6 +26,7 @@
 // https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst,
 // VHD in Microsoft's "Virtual Hard Disk Image Format Specification",
 // https://www.microsoft.com/en-us/download/details.aspx?id=23850.
+// VHDX in [MS-VHDX], https://learn.microsoft.com/openspecs/windows_protocols/ms-vhdx,
 // VMDK in VMware's technical note "Virtual Disk Format 5.0".
 // What Google takes is in
 // https://cloud.google.com/compute/docs/import/import-existing-image.
@@ -31,7 +34,7 @@
 // # Not supported
 //
 // Encrypted qcow2, external data files, extended L2 entries (subclusters),
-// images marked corrupt and differencing VHDs are refused by name. Internal
+// images marked corrupt, differencing VHDs and VHDXs are refused by name. Internal
 // snapshots, bitmaps and refcounts are not looked at: the active disk is what
 // is read. Nothing is changed in place: a sink writes a new image from its
 // start. Images are not locked; whether a disk is in use by someone else is the

@@ -76,7 +76,7 @@ func (h *vhdxHead) check(size int64) error {
 	return nil
 }
 
-// creator is who wrote the file, by its own account (2.2.1).
+// vhdxCreator is who wrote the file, by its own account (2.2.1).
 func vhdxCreator(r io.ReaderAt) (string, error) {
 	b := make([]byte, len(vhdxSignature)+512)
 	if err := readFull(r, b, 0); err != nil {
@@ -128,34 +128,20 @@ func readVHDXRegionTable(r io.ReaderAt, at int64) (*vhdxRegionTable, error) {
 
 // regions checks the entries of the table (2.2.3.2).
 func (t *vhdxRegionTable) regions(size int64) (map[guid]vhdxSpan, error) {
-	le := binary.LittleEndian
-	n := int(le.Uint32(t.raw[8:]))
+	n := int(binary.LittleEndian.Uint32(t.raw[8:]))
 	if n > vhdxMaxEntries {
 		return nil, corruptf("reading vhdx region table at offset %#x: %d entries, want at most %d", t.at, n, vhdxMaxEntries)
 	}
 	found := map[guid]vhdxSpan{}
 	for i := range n {
-		e := t.raw[16+i*vhdxEntrySize:]
-		id, at, length, flags := guid(e[:16]), le.Uint64(e[16:]), int64(le.Uint32(e[24:])), le.Uint32(e[28:])
-		where := fmt.Sprintf("reading vhdx region table at offset %#x: entry %d, region %s of %d bytes at offset %#x", t.at, i, id, length, at)
-		name := "region " + id.String()
-		switch {
-		case id == vhdxBATRegion:
-			name = "BAT"
-		case id == vhdxMetadataRegion:
-			name = "metadata region"
-		case flags&1 != 0:
-			return nil, unsupportedf("%s: it is required and not known here", where)
+		id, span, err := parseVHDXRegion(t.raw[16+i*vhdxEntrySize:], size)
+		if err == nil && found[id].name != "" {
+			err = corruptf("there are two regions %s", id)
 		}
-		switch {
-		case found[id].name != "":
-			return nil, corruptf("%s: there are two", where)
-		case at%vhdxUnit != 0 || at == 0 || length%vhdxUnit != 0 || length == 0:
-			return nil, corruptf("%s: want whole MiB past the headers", where)
-		case at > uint64(max(0, size-length)):
-			return nil, corruptf("%s: past the end of the file at %#x", where, size)
+		if err != nil {
+			return nil, fmt.Errorf("reading vhdx region table at offset %#x: entry %d: %w", t.at, i, err)
 		}
-		found[id] = vhdxSpan{name, int64(at), int64(at) + length}
+		found[id] = span
 	}
 	for _, id := range []guid{vhdxBATRegion, vhdxMetadataRegion} {
 		if found[id].name == "" {
@@ -163,6 +149,29 @@ func (t *vhdxRegionTable) regions(size int64) (map[guid]vhdxSpan, error) {
 		}
 	}
 	return found, nil
+}
+
+// parseVHDXRegion checks an entry of the region table.
+func parseVHDXRegion(e []byte, size int64) (guid, vhdxSpan, error) {
+	le := binary.LittleEndian
+	id, at, length, flags := guid(e[:16]), le.Uint64(e[16:]), int64(le.Uint32(e[24:])), le.Uint32(e[28:])
+	where := fmt.Sprintf("region %s of %d bytes at offset %#x", id, length, at)
+	name := "region " + id.String()
+	switch {
+	case id == vhdxBATRegion:
+		name = "BAT"
+	case id == vhdxMetadataRegion:
+		name = "metadata region"
+	case flags&1 != 0:
+		return id, vhdxSpan{}, unsupportedf("%s: it is required and not known here", where)
+	}
+	switch {
+	case at%vhdxUnit != 0 || at == 0 || length%vhdxUnit != 0 || length == 0:
+		return id, vhdxSpan{}, corruptf("%s: want whole MiB past the headers", where)
+	case at > uint64(max(0, size-length)):
+		return id, vhdxSpan{}, corruptf("%s: past the end of the file at %#x", where, size)
+	}
+	return id, vhdxSpan{name, int64(at), int64(at) + length}, nil
 }
 
 // vhdxFixedSpans sorts the regions, the log and the headers, none of which may

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -116,4 +117,40 @@ func TestVHDXFullTarget(t *testing.T) {
 			t.Errorf("%s: the part left is taken for a VHDX", kind)
 		}
 	}
+}
+
+// spots is a Disk that holds a MiB at its start, middle and end.
+type spots struct{ stripes }
+
+func (d *spots) NextData(off int64) (int64, int64, error) {
+	for _, at := range [3]int64{0, d.size / 2, d.size - 1<<20} {
+		if off < at+1<<20 {
+			return max(off, at), at + 1<<20, nil
+		}
+	}
+	return d.size, d.size, nil
+}
+
+// TestVHDX64TiB writes the largest disk there is and reads it back; one sector
+// more is refused, see TestVHDXOptions.
+func TestVHDX64TiB(t *testing.T) {
+	src := &spots{stripes{64 << 40}}
+	f := create(t, "large.vhdx")
+	res, err := Write(context.Background(), src, WriteOptions{}, NewVHDXWriter(f, VHDXOptions{NoDigest: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := int64(3+9+3*64) << 20; res[0].Size != want {
+		t.Errorf("file of %d bytes, want %d", res[0].Size, want)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	ours := open(t, f.Name(), OpenOptions{})
+	sameDisk(t, src, ours)
+	mustCheck(t, ours)
+	runtime.ReadMemStats(&after)
+	if after.HeapInuse > before.HeapInuse+64<<20 {
+		t.Errorf("heap grew from %d to %d bytes", before.HeapInuse, after.HeapInuse)
+	}
+	qemu(t, "qemu-img", "check", "-q", "-f", "vhdx", f.Name())
 }
