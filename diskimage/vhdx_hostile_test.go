@@ -70,14 +70,14 @@ func vhdxBytes(at int, p ...byte) vhdxEdit {
 	return func(b []byte) []byte { copy(b[at:], p); return b }
 }
 
-func vhdxPut32(at int, v uint32) vhdxEdit { return vhdxBytes(at, le32(v)...) }
-func vhdxPut64(at int, v uint64) vhdxEdit { return vhdxBytes(at, le64(v)...) }
+func vhdxPut32(at int, v uint32) vhdxEdit { return vhdxBytes(at, le32Bytes(v)...) }
+func vhdxPut64(at int, v uint64) vhdxEdit { return vhdxBytes(at, le64Bytes(v)...) }
 
-func le32(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
-func le64(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
+func le32Bytes(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
+func le64Bytes(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
 
 // inHeaders changes both headers, inTables both region tables, inItem an item
-// of the metadata, inMeta the metadata table, inBAT an entry.
+// of the metadata, inMeta the metadata table, inVHDXBAT an entry.
 func inHeaders(at int, p []byte) vhdxEdit {
 	return func(b []byte) []byte { return setHeaders(b, func(h []byte) { copy(h[at:], p) }) }
 }
@@ -95,7 +95,7 @@ func inTables(at int, p []byte) vhdxEdit {
 
 func inMeta(at int, p []byte) vhdxEdit { return vhdxBytes(vhdxMetadataAt+at, p...) }
 func inItem(at int, p []byte) vhdxEdit { return inMeta(vhdxTableSize+at, p) }
-func inBAT(i int, e uint64) vhdxEdit   { return vhdxPut64(vhdxBATAt+8*i, e) }
+func inVHDXBAT(i int, e uint64) vhdxEdit   { return vhdxPut64(vhdxBATAt+8*i, e) }
 
 func TestHostileVHDX(t *testing.T) {
 	good := smallVHDX(t, VHDXOptions{})
@@ -115,59 +115,59 @@ func TestHostileVHDX(t *testing.T) {
 		{"signature", vhdxPut32(0, 1), ErrCorrupt, "file type identifier"},
 		{"headers' checksums", func(b []byte) []byte { b[65600]++; b[131080]++; return b }, ErrCorrupt, "vhdx header at offset 0x20000: checksum"},
 		{"headers' signatures", inHeaders(0, []byte("lead")), ErrCorrupt, `signature "lead"`},
-		{"headers alike", inHeaders(8, le64(7)), nil, ""}, // Disk2VHD's
-		{"same sequence", func(b []byte) []byte { return inHeaders(8, le64(7))(vhdxBytes(65552, 1)(b)) }, ErrCorrupt, "both have sequence number 7"},
-		{"version", inHeaders(66, le32(2)[:2]), ErrUnsupported, "version 2"},
-		{"log offset", inHeaders(72, le64(1<<20+1)), ErrCorrupt, "want whole MiB"},
-		{"log offset sign", inHeaders(72, le64(1<<63)), ErrCorrupt, "past the end"},
-		{"log on the headers", inHeaders(72, le64(0)), ErrCorrupt, "want whole MiB past the headers"},
-		{"log on the BAT", inHeaders(72, le64(3<<20)), ErrCorrupt, "overlaps"},
-		{"log length", inHeaders(68, le32(5000)), ErrCorrupt, "log of 5000 bytes"},
-		{"log huge", inHeaders(68, le32(1<<32-1<<20)), ErrCorrupt, "past the end"},
+		{"headers alike", inHeaders(8, le64Bytes(7)), nil, ""}, // Disk2VHD's
+		{"same sequence", func(b []byte) []byte { return inHeaders(8, le64Bytes(7))(vhdxBytes(65552, 1)(b)) }, ErrCorrupt, "both have sequence number 7"},
+		{"version", inHeaders(66, le32Bytes(2)[:2]), ErrUnsupported, "version 2"},
+		{"log offset", inHeaders(72, le64Bytes(1<<20+1)), ErrCorrupt, "want whole MiB"},
+		{"log offset sign", inHeaders(72, le64Bytes(1<<63)), ErrCorrupt, "past the end"},
+		{"log on the headers", inHeaders(72, le64Bytes(0)), ErrCorrupt, "want whole MiB past the headers"},
+		{"log on the BAT", inHeaders(72, le64Bytes(3<<20)), ErrCorrupt, "overlaps"},
+		{"log length", inHeaders(68, le32Bytes(5000)), ErrCorrupt, "log of 5000 bytes"},
+		{"log huge", inHeaders(68, le32Bytes(1<<32-1<<20)), ErrCorrupt, "past the end"},
 		{"tables' checksums", func(b []byte) []byte { b[192<<10+99]++; b[256<<10+99]++; return b }, ErrCorrupt, "region table at offset 0x40000: checksum"},
-		{"tables' count", inTables(8, le32(2048)), ErrCorrupt, "2048 entries"},
+		{"tables' count", inTables(8, le32Bytes(2048)), ErrCorrupt, "2048 entries"},
 		{"no BAT", inTables(16, some[:]), ErrUnsupported, "region 00112233-4455-6677-8899-aabbccddeeff"},
-		{"no metadata", inTables(8, le32(1)), ErrCorrupt, "no region 8b7ca206"},
+		{"no metadata", inTables(8, le32Bytes(1)), ErrCorrupt, "no region 8b7ca206"},
 		{"two BATs", inTables(48, vhdxBATRegion[:]), ErrCorrupt, "there are two regions"},
-		{"region past the end", inTables(32, le64(1<<40)), ErrCorrupt, "past the end"},
-		{"region sign", inTables(32, le64(1<<63)), ErrCorrupt, "past the end"},
-		{"region unaligned", inTables(32, le64(3<<20+4096)), ErrCorrupt, "want whole MiB"},
-		{"region length", inTables(40, le32(4096)), ErrCorrupt, "want whole MiB"},
-		{"region empty", inTables(40, le32(0)), ErrCorrupt, "want whole MiB"},
-		{"regions overlap", inTables(32, le64(2<<20)), ErrCorrupt, "overlaps"},
+		{"region past the end", inTables(32, le64Bytes(1<<40)), ErrCorrupt, "past the end"},
+		{"region sign", inTables(32, le64Bytes(1<<63)), ErrCorrupt, "past the end"},
+		{"region unaligned", inTables(32, le64Bytes(3<<20+4096)), ErrCorrupt, "want whole MiB"},
+		{"region length", inTables(40, le32Bytes(4096)), ErrCorrupt, "want whole MiB"},
+		{"region empty", inTables(40, le32Bytes(0)), ErrCorrupt, "want whole MiB"},
+		{"regions overlap", inTables(32, le64Bytes(2<<20)), ErrCorrupt, "overlaps"},
 		{"unknown region", func(b []byte) []byte {
-			return inTables(8, le32(3))(inTables(16+64, append(append(some[:], le64(4<<20)...), append(le32(1<<20), le32(1)...)...))(b))
+			return inTables(8, le32Bytes(3))(inTables(16+64, append(append(some[:], le64Bytes(4<<20)...), append(le32Bytes(1<<20), le32Bytes(1)...)...))(b))
 		}, ErrUnsupported, "required and not known"},
 		{"metadata signature", inMeta(0, []byte("x")), ErrCorrupt, "metadata table at offset 0x200000: signature"},
 		{"metadata count", inMeta(10, []byte{0xff, 0xff}), ErrCorrupt, "65535 entries"},
 		{"metadata missing", inMeta(10, []byte{4, 0}), ErrCorrupt, "no item cda348c7"},
 		{"metadata twice", inMeta(64, vhdxFileParameters[:]), ErrCorrupt, "two items caa16737"},
 		{"metadata unknown", inMeta(64, some[:]), ErrUnsupported, "item 00112233-4455-6677-8899-aabbccddeeff is required"},
-		{"item outside", inMeta(48, le32(1<<20-4)), ErrCorrupt, "outside the metadata region"},
-		{"item in table", inMeta(48, le32(64)), ErrCorrupt, "outside the metadata region"},
-		{"item length", inMeta(52, le32(1<<31)), ErrCorrupt, "has 2147483648 bytes, want 8"},
-		{"block size", inItem(0, le32(3<<20)), ErrCorrupt, "block size 3145728"},
-		{"block size huge", inItem(0, le32(512<<20)), ErrCorrupt, "block size"},
-		{"differencing", inItem(4, le32(2)), ErrUnsupported, "differencing disk"},
-		{"unknown parameters", inItem(4, le32(8)), ErrUnsupported, "unknown bits"},
-		{"disk size", inItem(8, le64(5<<20+1)), ErrCorrupt, "no multiple of the sector size"},
-		{"disk too large", inItem(8, le64(64<<40+512)), ErrCorrupt, "disk size 70368744178176"},
-		{"disk beyond BAT", inItem(8, le64(1<<40)), ErrCorrupt, "needs 1048831 entries"},
-		{"sector size", inItem(32, le32(1024)), ErrCorrupt, "logical sector size 1024"},
-		{"physical sector size", inItem(36, le32(0)), ErrCorrupt, "physical sector size 0"},
-		{"data past the end", inBAT(1, end|vhdxPresent), ErrCorrupt, "reading vhdx BAT at offset 0x300008: entry 1 of block 1"},
-		{"data far past the end", inBAT(1, 1<<63|vhdxPresent), ErrCorrupt, "past the end"},
-		{"data on the headers", inBAT(1, vhdxPresent), ErrCorrupt, "lies on the headers"},
-		{"data on the log", inBAT(1, 1<<20|vhdxPresent), ErrCorrupt, "lies on the log"},
-		{"data on the BAT", inBAT(1, 3<<20|vhdxPresent), ErrCorrupt, "lies on the BAT"},
-		{"data on the metadata", inBAT(1, 2<<20|vhdxPresent), ErrCorrupt, "lies on the metadata region"},
-		{"reserved bits", inBAT(1, 4<<20|8|vhdxPresent), ErrCorrupt, "reserved bits"},
-		{"reserved bits of nothing", inBAT(0, 1<<19), ErrCorrupt, "reserved bits"},
-		{"partially present", inBAT(1, 4<<20|vhdxPartial), ErrCorrupt, "without a parent"},
-		{"state 4", inBAT(1, 4), ErrCorrupt, "state 4"},
-		{"state 5", inBAT(1, 5), ErrCorrupt, "state 5"},
-		{"undefined", inBAT(1, 4<<20|vhdxUndefined), nil, ""},
-		{"unmapped", inBAT(1, vhdxUnmapped), nil, ""},
+		{"item outside", inMeta(48, le32Bytes(1<<20-4)), ErrCorrupt, "outside the metadata region"},
+		{"item in table", inMeta(48, le32Bytes(64)), ErrCorrupt, "outside the metadata region"},
+		{"item length", inMeta(52, le32Bytes(1<<31)), ErrCorrupt, "has 2147483648 bytes, want 8"},
+		{"block size", inItem(0, le32Bytes(3<<20)), ErrCorrupt, "block size 3145728"},
+		{"block size huge", inItem(0, le32Bytes(512<<20)), ErrCorrupt, "block size"},
+		{"differencing", inItem(4, le32Bytes(2)), ErrUnsupported, "differencing disk"},
+		{"unknown parameters", inItem(4, le32Bytes(8)), ErrUnsupported, "unknown bits"},
+		{"disk size", inItem(8, le64Bytes(5<<20+1)), ErrCorrupt, "no multiple of the sector size"},
+		{"disk too large", inItem(8, le64Bytes(64<<40+512)), ErrCorrupt, "disk size 70368744178176"},
+		{"disk beyond BAT", inItem(8, le64Bytes(1<<40)), ErrCorrupt, "needs 1048831 entries"},
+		{"sector size", inItem(32, le32Bytes(1024)), ErrCorrupt, "logical sector size 1024"},
+		{"physical sector size", inItem(36, le32Bytes(0)), ErrCorrupt, "physical sector size 0"},
+		{"data past the end", inVHDXBAT(1, end|vhdxPresent), ErrCorrupt, "reading vhdx BAT at offset 0x300008: entry 1 of block 1"},
+		{"data far past the end", inVHDXBAT(1, 1<<63|vhdxPresent), ErrCorrupt, "past the end"},
+		{"data on the headers", inVHDXBAT(1, vhdxPresent), ErrCorrupt, "lies on the headers"},
+		{"data on the log", inVHDXBAT(1, 1<<20|vhdxPresent), ErrCorrupt, "lies on the log"},
+		{"data on the BAT", inVHDXBAT(1, 3<<20|vhdxPresent), ErrCorrupt, "lies on the BAT"},
+		{"data on the metadata", inVHDXBAT(1, 2<<20|vhdxPresent), ErrCorrupt, "lies on the metadata region"},
+		{"reserved bits", inVHDXBAT(1, 4<<20|8|vhdxPresent), ErrCorrupt, "reserved bits"},
+		{"reserved bits of nothing", inVHDXBAT(0, 1<<19), ErrCorrupt, "reserved bits"},
+		{"partially present", inVHDXBAT(1, 4<<20|vhdxPartial), ErrCorrupt, "without a parent"},
+		{"state 4", inVHDXBAT(1, 4), ErrCorrupt, "state 4"},
+		{"state 5", inVHDXBAT(1, 5), ErrCorrupt, "state 5"},
+		{"undefined", inVHDXBAT(1, 4<<20|vhdxUndefined), nil, ""},
+		{"unmapped", inVHDXBAT(1, vhdxUnmapped), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := readVHDX(c.change(bytes.Clone(good)))
@@ -224,11 +224,11 @@ func TestVHDXCheck(t *testing.T) {
 		want   string
 	}{
 		{"good", func(b []byte) []byte { return b }, 0, 0, ""},
-		{"shared", inBAT(1, 5<<20|vhdxPresent), 1, 1 << 20, "BAT at offset 0x300010: block 2 at 0x500000 shares bytes"},
-		{"leaked", inBAT(1, vhdxZero), 0, 1 << 20, ""},
-		{"past the end", inBAT(1, 9<<20|vhdxPresent), 1, 1 << 20, "past the end"},
-		{"two of them", func(b []byte) []byte { return inBAT(1, 4)(inBAT(3, 1<<19)(b)) }, 2, 1 << 20, "state 4"},
-		{"region bits", inTables(44, le32(5)), 2, 0, "unknown bits 0x5"},
+		{"shared", inVHDXBAT(1, 5<<20|vhdxPresent), 1, 1 << 20, "BAT at offset 0x300010: block 2 at 0x500000 shares bytes"},
+		{"leaked", inVHDXBAT(1, vhdxZero), 0, 1 << 20, ""},
+		{"past the end", inVHDXBAT(1, 9<<20|vhdxPresent), 1, 1 << 20, "past the end"},
+		{"two of them", func(b []byte) []byte { return inVHDXBAT(1, 4)(inVHDXBAT(3, 1<<19)(b)) }, 2, 1 << 20, "state 4"},
+		{"region bits", inTables(44, le32Bytes(5)), 2, 0, "unknown bits 0x5"},
 		{"tables differ", func(b []byte) []byte {
 			x := b[vhdxTablesAt[1] : vhdxTablesAt[1]+vhdxTableSize]
 			x[60000] = 1
