@@ -93,9 +93,9 @@ func inTables(at int, p []byte) vhdxEdit {
 	}
 }
 
-func inMeta(at int, p []byte) vhdxEdit { return vhdxBytes(vhdxMetadataAt+at, p...) }
-func inItem(at int, p []byte) vhdxEdit { return inMeta(vhdxTableSize+at, p) }
-func inVHDXBAT(i int, e uint64) vhdxEdit   { return vhdxPut64(vhdxBATAt+8*i, e) }
+func inMeta(at int, p []byte) vhdxEdit   { return vhdxBytes(vhdxMetadataAt+at, p...) }
+func inItem(at int, p []byte) vhdxEdit   { return inMeta(vhdxTableSize+at, p) }
+func inVHDXBAT(i int, e uint64) vhdxEdit { return vhdxPut64(vhdxBATAt+8*i, e) }
 
 func TestHostileVHDX(t *testing.T) {
 	good := smallVHDX(t, VHDXOptions{})
