@@ -35,7 +35,7 @@
 //
 // Encrypted qcow2, external data files, extended L2 entries (subclusters),
 // images marked corrupt, differencing VHDs and VHDXs are refused by name. Internal
-// snapshots, bitmaps and refcounts are not looked at: the active disk is what
+// snapshots, bitmaps and refcounts are looked at by Check alone: the active disk is what
 // is read. Nothing is changed in place: a sink writes a new image from its
 // start. Images are not locked; whether a disk is in use by someone else is the
 // caller's question.

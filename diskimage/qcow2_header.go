@@ -185,25 +185,45 @@ func (h *qcow2Header) parseBacking(r io.ReaderAt, b []byte, headerLen, fileSize 
 		return fmt.Errorf("reading backing file name at offset %#x: %w", at, err)
 	}
 	h.backingName = string(name)
-	ext := make([]byte, int64(at)-headerLen)
-	if err := readFull(r, ext, headerLen); err != nil {
-		return fmt.Errorf("reading header extensions at offset %#x: %w", headerLen, err)
+	extensions, err := readExtensions(r, headerLen, int64(at))
+	if err != nil {
+		return err
 	}
-	for pos := headerLen; len(ext) >= 8; {
-		kind, n := binary.BigEndian.Uint32(ext), int64(binary.BigEndian.Uint32(ext[4:]))
+	for _, x := range extensions {
+		if x.kind == extensionBacking {
+			h.backingFormat = Format(x.data)
+		}
+	}
+	return nil
+}
+
+// extension is one header extension.
+type extension struct {
+	kind   uint32
+	offset int64
+	data   []byte
+}
+
+// readExtensions reads the header extensions from start up to end at most.
+func readExtensions(r io.ReaderAt, start, end int64) ([]extension, error) {
+	b := make([]byte, max(0, end-start))
+	if err := readFull(r, b, start); err != nil {
+		return nil, fmt.Errorf("reading header extensions at offset %#x: %w", start, err)
+	}
+	var all []extension
+	for pos := start; len(b) >= 8; {
+		kind, n := binary.BigEndian.Uint32(b), int64(binary.BigEndian.Uint32(b[4:]))
 		if kind == extensionEnd {
 			break
 		}
-		if n > int64(len(ext))-8 {
-			return corruptf("reading header extension %#x at offset %#x: length %d reaches past the header", kind, pos, n)
+		if n > int64(len(b))-8 {
+			return nil, corruptf("reading header extension %#x at offset %#x: length %d reaches past the header", kind, pos, n)
 		}
-		if kind == extensionBacking {
-			h.backingFormat = Format(ext[8 : 8+n])
-		}
-		step := min(8+(n+7)/8*8, int64(len(ext)))
-		ext, pos = ext[step:], pos+step
+		all = append(all, extension{kind, pos, b[8 : 8+n]})
+		step := min(8+(n+7)/8*8, int64(len(b)))
+		b, pos = b[step:], pos+step
 	}
-	return nil
+	return all, nil
 }
 
 const maxClusterSize = 1 << maxClusterBits

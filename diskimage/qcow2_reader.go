@@ -209,11 +209,17 @@ func (d *QCOW2Disk) decode(off int64, e uint64) (mapping, error) {
 	return mapping{clusterPlain, host, cs}, nil
 }
 
-func (d *QCOW2Disk) decodeCompressed(off int64, e uint64) (mapping, error) {
-	x := 62 - (d.h.clusterBits - 8)
-	host := int64(e & (1<<x - 1))
+// compressedPlace takes the entry of a compressed cluster apart. The size goes
+// up to the end of the last sector.
+func compressedPlace(e uint64, clusterBits uint) (host, size int64) {
+	x := 62 - (clusterBits - 8)
+	host = int64(e & (1<<x - 1))
 	sectors := int64(e&(entryCompressed-1))>>x + 1
-	size := sectors*512 - host%512
+	return host, sectors*512 - host%512
+}
+
+func (d *QCOW2Disk) decodeCompressed(off int64, e uint64) (mapping, error) {
+	host, size := compressedPlace(e, d.h.clusterBits)
 	if e&entryCopied != 0 {
 		return mapping{}, d.entryError(off, e, "a compressed cluster has the copied bit")
 	}
