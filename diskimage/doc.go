@@ -13,7 +13,7 @@
 //   - raw: sparse files and block devices (read), sparse files (write).
 //   - qcow2 version 2 and 3: clusters of 512 B to 2 MiB, plain, deflate and
 //     zstd compressed clusters, zero clusters, backing chains (read); version 3
-//     plain, deflate and zstd, stand-alone (write).
+//     plain, deflate and zstd, stand-alone or over a backing file (write).
 //   - VHD: fixed, as Azure takes it, and dynamic (read, write).
 //   - VHDX: fixed and dynamic, sectors of 512 B and 4 KiB (read and write); the
 //     log of one that was not closed is replayed in memory (read).

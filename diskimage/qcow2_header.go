@@ -191,7 +191,7 @@ func (h *qcow2Header) parseBacking(r io.ReaderAt, b []byte, headerLen, fileSize 
 	}
 	for _, x := range extensions {
 		if x.kind == extensionBacking {
-			h.backingFormat = Format(x.data)
+			h.backingFormat = fromQEMU(string(x.data))
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 )
@@ -245,6 +246,7 @@ func (d *QCOW2Disk) entryError(off int64, e uint64, problem string) error {
 
 // NextData implements Disk.
 func (d *QCOW2Disk) NextData(off int64) (start, end int64, err error) {
+	var below extent // the backing disk's data at or after off, once it is known
 	for off < d.h.size {
 		kind, end, err := d.sameKind(off)
 		if err != nil {
@@ -253,18 +255,36 @@ func (d *QCOW2Disk) NextData(off int64) (start, end int64, err error) {
 		switch {
 		case kind == clusterPlain || kind == clusterCompressed:
 			return off, end, nil
-		case kind == clusterUnallocated && d.backing != nil && off < d.backing.Size():
-			s, e, err := d.backing.NextData(off)
-			if err != nil {
-				return 0, 0, fmt.Errorf("backing file %q: %w", d.h.backingName, err)
+		case kind == clusterUnallocated && d.backing != nil:
+			if below.end <= off {
+				if below, err = d.dataBelow(off); err != nil {
+					return 0, 0, err
+				}
 			}
-			if s < end && s < e {
-				return s, min(e, end), nil
+			if below.start < end {
+				return max(off, below.start), min(below.end, end), nil
 			}
 		}
 		off = end
 	}
 	return d.h.size, d.h.size, nil
+}
+
+// dataBelow returns the backing disk's first data at or after off; when there
+// is none, it lies past any disk.
+func (d *QCOW2Disk) dataBelow(off int64) (extent, error) {
+	none := extent{math.MaxInt64, math.MaxInt64}
+	if off >= d.backing.Size() {
+		return none, nil
+	}
+	start, end, err := d.backing.NextData(off)
+	if err != nil {
+		return none, fmt.Errorf("backing file %q: %w", d.h.backingName, err)
+	}
+	if start >= end {
+		return none, nil
+	}
+	return extent{start, end}, nil
 }
 
 // sameKind returns the kind of the cluster at off and the end of the run of

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"sync"
 )
 
 // Compression is how a qcow2 writer stores clusters.
@@ -27,12 +28,22 @@ type QCOW2Options struct {
 	// DefaultClusterSize. Small clusters limit the disk: QEMU accepts 128 GiB
 	// with 512 B.
 	ClusterSize int
+	// Backing, when set, is the disk below the image: only clusters that
+	// differ from it are stored. It is the caller's, and it is read while the
+	// image is written.
+	Backing Disk
+	// BackingName is the name of its file as the header stores it, at most
+	// 1023 bytes; QEMU takes a relative one as relative to the image's folder.
+	// BackingFormat is stored too, so that no reader has to guess. Both are
+	// required with Backing and refused without.
+	BackingName   string
+	BackingFormat Format
 	// NoDigest leaves the SHA-256 out, which reads the file back once.
 	NoDigest bool
 }
 
-// QCOW2Writer is a Sink that writes a qcow2 version 3 image without a backing
-// file. Its layout is described in docs/design/qcow2.md.
+// QCOW2Writer is a Sink that writes a qcow2 version 3 image. Its layout is
+// described in docs/design/qcow2.md.
 type QCOW2Writer struct {
 	out         bufferedTarget
 	opts        QCOW2Options
@@ -45,6 +56,8 @@ type QCOW2Writer struct {
 	l1   []uint64
 	l2   []uint64 // the table for cur
 	cur  int64    // index in l1, -1 before the first
+
+	below sync.Pool // of *[]byte: blocks of the backing disk
 }
 
 // NewQCOW2Writer returns a sink for a qcow2 file. The options are checked when
@@ -73,6 +86,9 @@ func (w *QCOW2Writer) Begin(size int64) error {
 	if w.opts.Compression < CompressDeflate || w.opts.Compression > CompressNone {
 		return fmt.Errorf("qcow2 compression %d, want one of the named values", w.opts.Compression)
 	}
+	if err := w.checkBacking(); err != nil {
+		return err
+	}
 	// QEMU counts sectors and drops what is left over, so the disk is rounded
 	// up to a sector as QEMU's raw driver does.
 	w.size = ceilDiv(size, 512) * 512
@@ -94,46 +110,58 @@ func (w *QCOW2Writer) Begin(size int64) error {
 
 // Encode implements Sink.
 func (w *QCOW2Writer) Encode(b *Block) (Commit, error) {
-	if w.opts.Compression == CompressNone {
-		return func(context.Context) error { return w.commitPlain(b) }, nil
-	}
-	clusters, err := b.compressed(packing{w.opts.Compression == CompressZstd, w.opts.ClusterSize})
+	plan, err := w.plan(b)
 	if err != nil {
 		return nil, err
 	}
-	return func(context.Context) error { return w.commitCompressed(b, clusters) }, nil
+	if w.opts.Compression == CompressNone {
+		return func(context.Context) error { return w.commitPlain(b, plan) }, nil
+	}
+	clusters, err := b.compressedWhere(packing{w.opts.Compression == CompressZstd, w.opts.ClusterSize},
+		func(i int) bool { return plan[i] == clusterPlain })
+	if err != nil {
+		return nil, err
+	}
+	return func(context.Context) error { return w.commitCompressed(b, plan, clusters) }, nil
 }
 
-// commitPlain gives each run of clusters that are not zero a place and writes
-// it in one go.
-func (w *QCOW2Writer) commitPlain(b *Block) error {
-	cs := w.opts.ClusterSize
-	for at := 0; at < len(b.Data); {
-		from := at
-		for at < len(b.Data) && !isZero(b.buf[at:at+cs]) {
-			if err := w.selectL2(b.Offset + int64(at)); err != nil {
+// commitPlain gives each run of clusters that hold data a place and writes it
+// in one go.
+func (w *QCOW2Writer) commitPlain(b *Block, plan []clusterKind) error {
+	cs := w.clusterSize()
+	for i := 0; i < len(plan); {
+		if plan[i] != clusterPlain {
+			if err := w.markZero(b, plan, i); err != nil {
 				return err
 			}
-			w.l2[w.index(b.Offset+int64(at))] = uint64(w.next) + uint64(at-from) | entryCopied
-			at += cs
-			if (b.Offset+int64(at))%w.l2Span() == 0 {
-				break // the next cluster is in another L2 table, which takes a cluster
-			}
-		}
-		if at == from {
-			at += cs
+			i++
 			continue
 		}
-		if err := w.out.write(b.buf[from:at], w.take(int64(at-from)/int64(cs))); err != nil {
+		from := i
+		for i < len(plan) && plan[i] == clusterPlain {
+			off := b.Offset + int64(i)*cs
+			if i > from && off%w.l2Span() == 0 {
+				break // this cluster is in another L2 table, which takes a cluster
+			}
+			if err := w.selectL2(off); err != nil {
+				return err
+			}
+			w.l2[w.index(off)] = uint64(w.next+int64(i-from)*cs) | entryCopied
+			i++
+		}
+		if err := w.out.write(b.buf[int64(from)*cs:int64(i)*cs], w.take(int64(i-from))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *QCOW2Writer) commitCompressed(b *Block, clusters [][]byte) error {
+func (w *QCOW2Writer) commitCompressed(b *Block, plan []clusterKind, clusters [][]byte) error {
 	for i, p := range clusters {
-		if p == nil {
+		if plan[i] != clusterPlain {
+			if err := w.markZero(b, plan, i); err != nil {
+				return err
+			}
 			continue
 		}
 		off := b.Offset + int64(i)<<w.clusterBits
@@ -299,12 +327,12 @@ func (w *QCOW2Writer) header(l1At, tableAt, tableClusters int64) []byte {
 	be.PutUint64(b[48:], uint64(tableAt))
 	be.PutUint32(b[56:], uint32(tableClusters))
 	be.PutUint32(b[96:], 4) // refcount_order: 16 bits
-	be.PutUint32(b[100:], qcow2HeaderV3)
+	be.PutUint32(b[100:], uint32(w.headerLen()))
 	if w.opts.Compression == CompressZstd {
 		be.PutUint64(b[72:], featureCompression)
-		be.PutUint32(b[100:], qcow2HeaderZ)
 		b[104] = compressionZstd
 	}
+	w.putBacking(b)
 	return b
 }
 

@@ -53,18 +53,29 @@ type BlockSizer interface {
 	BlockSize() int
 }
 
+// extentUser is a Sink that has to see more than the data of the disk: every
+// block that extents of its own touch, even when the disk has only zeros there.
+// Such a block goes to no sink that did not ask for it.
+type extentUser interface {
+	// nextExtent is for the sink's extents what Disk.NextData is for data. It
+	// is called after Begin, by one goroutine, while blocks are encoded.
+	nextExtent(off int64) (start, end int64, err error)
+}
+
 // Block is a piece of a disk on its way to the sinks, aligned to its size.
 type Block struct {
 	// Offset is the block's place on the disk.
 	Offset int64
-	// Data is what the disk holds there, never all zero. It is as long as
-	// every other block's, or ends with the disk. Sinks do not change it.
+	// Data is what the disk holds there, never all zero unless the sink has
+	// extents of its own. It is as long as every other block's, or ends with
+	// the disk. Sinks do not change it.
 	Data []byte
 
 	buf     []byte // Data, then zeros up to the full size
 	extents []extent
 	codec   *compressor
-	packed  map[packing][][]byte // what has been compressed so far
+	asked   []bool // by sink: whether its own extents touch the block
+	packed  map[packing]*packedClusters
 	arena   []byte
 
 	commits []Commit
@@ -72,12 +83,16 @@ type Block struct {
 	left    counter       // sinks that are not done with the block
 }
 
-type extent struct{ start, end int64 }
-
 // packing names one way to compress a block.
 type packing struct {
 	zstd bool
 	size int
+}
+
+// packedClusters is what has been compressed in one way so far.
+type packedClusters struct {
+	clusters [][]byte
+	done     []bool
 }
 
 // compressed cuts the block into clusters of the given size, the last one
@@ -85,29 +100,46 @@ type packing struct {
 // nil, one that does not shrink gives its own bytes. The work is done once for
 // all sinks that ask for the same; the result lives as long as the block.
 func (b *Block) compressed(p packing) ([][]byte, error) {
-	if done, ok := b.packed[p]; ok {
-		return done, nil
+	return b.compressedWhere(p, func(int) bool { return true })
+}
+
+// compressedWhere compresses only the clusters with an index that is wanted.
+// What the result holds for others is not defined.
+func (b *Block) compressedWhere(p packing, wanted func(i int) bool) ([][]byte, error) {
+	have := b.packed[p]
+	if have == nil {
+		n := ceilDiv(int64(len(b.Data)), int64(p.size))
+		have = &packedClusters{make([][]byte, n), make([]bool, n)}
+		b.packed[p] = have
 	}
-	out := make([][]byte, 0, len(b.buf)/p.size)
-	for at := 0; at < len(b.Data); at += p.size {
-		cluster := b.buf[at : at+p.size]
-		if isZero(cluster) {
-			out = append(out, nil)
+	for i, done := range have.done {
+		if done || !wanted(i) {
 			continue
 		}
-		from := len(b.arena)
-		arena, err := b.codec.compress(b.arena, cluster, p.zstd)
-		if err != nil {
-			return nil, fmt.Errorf("compressing at offset %#x: %w", b.Offset+int64(at), err)
+		var err error
+		if have.clusters[i], err = b.compressCluster(p, i*p.size); err != nil {
+			return nil, fmt.Errorf("compressing at offset %#x: %w", b.Offset+int64(i*p.size), err)
 		}
-		if len(arena)-from >= p.size {
-			out = append(out, cluster)
-			b.arena = arena[:from]
-			continue
-		}
-		b.arena = arena
-		out = append(out, arena[from:len(arena):len(arena)])
+		have.done[i] = true
 	}
-	b.packed[p] = out
-	return out, nil
+	return have.clusters, nil
+}
+
+// compressCluster compresses the cluster that begins at byte at of the block.
+func (b *Block) compressCluster(p packing, at int) ([]byte, error) {
+	cluster := b.buf[at : at+p.size]
+	if isZero(cluster) {
+		return nil, nil
+	}
+	from := len(b.arena)
+	arena, err := b.codec.compress(b.arena, cluster, p.zstd)
+	if err != nil {
+		return nil, err
+	}
+	if len(arena)-from >= p.size {
+		b.arena = arena[:from]
+		return cluster, nil
+	}
+	b.arena = arena
+	return arena[from:len(arena):len(arena)], nil
 }

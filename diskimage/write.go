@@ -100,6 +100,8 @@ type engine struct {
 	blockSize int64
 	progress  func(done, total int64)
 
+	askers []int // sinks with extents of their own
+
 	free  chan *Block
 	work  chan *Block
 	order []chan *Block // one for each sink
@@ -126,7 +128,7 @@ func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
 	e.free = make(chan *Block, n)
 	e.work = make(chan *Block, n)
 	for range n {
-		e.free <- &Block{packed: map[packing][][]byte{}}
+		e.free <- &Block{packed: map[packing]*packedClusters{}}
 	}
 	for _, s := range sinks {
 		e.add(s)
@@ -171,39 +173,39 @@ func (e *engine) dispatch(ctx context.Context) error {
 			close(c)
 		}
 	}()
-	var b *Block
-	for off := int64(0); off < e.size; {
-		start, end, err := e.disk.NextData(off)
+	walk := e.walk()
+	for {
+		base, ok, err := walk.nextPiece()
+		if err != nil || !ok {
+			return err
+		}
+		b, err := e.take(ctx, base)
 		if err != nil {
-			return fmt.Errorf("finding data at offset %#x: %w", off, err)
+			return err
 		}
-		if start >= end || start >= e.size {
-			break
+		err = walk.each(0, base, func(x extent) { b.extents = append(b.extents, x) })
+		for i := 1; i < len(walk.sources) && err == nil; i++ {
+			err = walk.each(i, base, func(extent) { b.asked[e.askers[i-1]] = true })
 		}
-		if start < off {
-			return fmt.Errorf("finding data at offset %#x: got %#x, which is before it", off, start)
+		if err != nil {
+			return err
 		}
-		for end = min(end, e.size); start < end; {
-			base := start - start%e.blockSize
-			if b != nil && b.Offset != base {
-				e.send(b)
-				b = nil
-			}
-			if b == nil {
-				if b, err = e.take(ctx, base); err != nil {
-					return err
-				}
-			}
-			stop := min(end, base+e.blockSize)
-			b.extents = append(b.extents, extent{start, stop})
-			start = stop
-		}
-		off = end
-	}
-	if b != nil {
 		e.send(b)
 	}
-	return nil
+}
+
+// walk returns the walk over the disk's data and the extents that sinks have of
+// their own; which sinks those are is noted in askers.
+func (e *engine) walk() *extentWalk {
+	w := &extentWalk{size: e.size, piece: e.blockSize}
+	w.add("data", e.disk.NextData)
+	for i, s := range e.sinks {
+		if u, ok := s.(extentUser); ok {
+			w.add("what an output has to replace", u.nextExtent)
+			e.askers = append(e.askers, i)
+		}
+	}
+	return w
 }
 
 // take waits for a free block and makes it the one at base.
@@ -221,6 +223,7 @@ func (e *engine) take(ctx context.Context, base int64) (*Block, error) {
 	b.Data = b.buf[:min(e.blockSize, e.size-base)]
 	b.extents, b.arena, b.commits = b.extents[:0], b.arena[:0], b.commits[:0]
 	clear(b.packed)
+	b.asked = append(b.asked[:0], make([]bool, len(e.sinks))...)
 	b.ready = make(chan struct{})
 	b.left.Store(int32(len(e.sinks)))
 	return b, nil
@@ -245,17 +248,29 @@ func (e *engine) encode(ctx context.Context) error {
 			return err
 		}
 		b.codec = codec
-		if !isZero(b.Data) {
-			for _, s := range e.sinks {
-				commit, err := s.Encode(b)
-				if err != nil {
-					return err
-				}
-				b.commits = append(b.commits, commit)
-			}
+		if err := e.encodeBlock(b); err != nil {
+			return err
 		}
 		b.codec = nil
 		close(b.ready)
+	}
+	return nil
+}
+
+// encodeBlock gives the block to all sinks, or to those that asked for it when
+// it is zero.
+func (e *engine) encodeBlock(b *Block) error {
+	zero := isZero(b.Data)
+	for i, s := range e.sinks {
+		if zero && !b.asked[i] {
+			b.commits = append(b.commits, nil)
+			continue
+		}
+		commit, err := s.Encode(b)
+		if err != nil {
+			return err
+		}
+		b.commits = append(b.commits, commit)
 	}
 	return nil
 }
@@ -283,7 +298,7 @@ func (e *engine) commit(ctx context.Context, sink int) error {
 			return ctx.Err()
 		case <-b.ready:
 		}
-		if len(b.commits) > 0 && b.commits[sink] != nil {
+		if b.commits[sink] != nil {
 			if err := b.commits[sink](ctx); err != nil {
 				return err
 			}
