@@ -6,7 +6,8 @@
 // one pass, so that asking for three formats costs one read and, where the
 // formats allow, one compression. Holes are found in the file system
 // (SEEK_DATA, SEEK_HOLE) or in the image's tables and never read; blocks that
-// turn out to be zero become holes.
+// turn out to be zero become holes. [Compare] tells whether two Disks hold the
+// same.
 //
 // # Supported
 //

@@ -84,3 +84,19 @@ func (w *extentWalk) advance(s *extentSource) error {
 	s.run = extent{start, min(end, w.size)}
 	return nil
 }
+
+// readExtents fills buf, whose first byte is at base, with what d holds in
+// extents and zeros elsewhere.
+func readExtents(d Disk, buf []byte, base int64, extents []extent) error {
+	pos := int64(0)
+	for _, x := range extents {
+		from, to := x.start-base, x.end-base
+		clear(buf[pos:from])
+		if err := readFull(d, buf[from:to], x.start); err != nil {
+			return fmt.Errorf("reading at offset %#x: %w", x.start, err)
+		}
+		pos = to
+	}
+	clear(buf[pos:])
+	return nil
+}

@@ -275,18 +275,11 @@ func (e *engine) encodeBlock(b *Block) error {
 	return nil
 }
 
-// read fills the block's buffer from its extents and zeros between them.
+// read fills the block's buffer.
 func (e *engine) read(b *Block) error {
-	pos := int64(0)
-	for _, x := range b.extents {
-		from, to := x.start-b.Offset, x.end-b.Offset
-		clear(b.buf[pos:from])
-		if err := readFull(e.disk, b.buf[from:to], x.start); err != nil {
-			return fmt.Errorf("reading disk at offset %#x: %w", x.start, err)
-		}
-		pos = to
+	if err := readExtents(e.disk, b.buf, b.Offset, b.extents); err != nil {
+		return fmt.Errorf("disk: %w", err)
 	}
-	clear(b.buf[pos:])
 	return nil
 }
 
