@@ -35,11 +35,12 @@
 // # Not supported
 //
 // Encrypted qcow2, external data files, extended L2 entries (subclusters),
-// images marked corrupt, differencing VHDs and VHDXs are refused by name. Internal
-// snapshots, bitmaps and refcounts are looked at by Check alone: the active disk is what
-// is read. Nothing is changed in place: a sink writes a new image from its
-// start. Images are not locked; whether a disk is in use by someone else is the
-// caller's question.
+// images marked corrupt, differencing VHDs and VHDXs are refused by name.
+// Internal snapshots, bitmaps and refcounts are looked at by Check alone: the
+// active disk is what is read. Nothing is changed in place: a sink writes a new
+// image from its start. Images are not locked; [InUse] tells whether someone
+// else may be changing a file, what to do about it is the caller's decision (see
+// OpenOptions.Check).
 //
 // # Files
 //

@@ -19,6 +19,9 @@ type OpenOptions struct {
 	// Backing lets an image name further files to open, relative to its own
 	// folder. Only for images you trust: the name can be any path.
 	Backing bool
+	// Check, when set, is called with each file before anything is read of it,
+	// files below included; its error ends the opening. InUse is meant for it.
+	Check func(f *os.File) error
 	// RefuseRaw makes an image without a known magic an error.
 	RefuseRaw bool
 	// TempDir is where images that cannot be read at random are unpacked;
@@ -65,6 +68,11 @@ func openFile(f *os.File, opts OpenOptions, above []os.FileInfo) (*File, error) 
 	}
 	if st.IsDir() {
 		return nil, errors.New("is a directory, want an image")
+	}
+	if opts.Check != nil {
+		if err := opts.Check(f); err != nil {
+			return nil, err
+		}
 	}
 	for _, up := range above {
 		if os.SameFile(up, st) {
@@ -134,7 +142,7 @@ func (s *source) openQCOW2() (Image, error) {
 			if err != nil {
 				return nil, err
 			}
-			return openChain(path, OpenOptions{Format: format, Backing: true, TempDir: s.opts.TempDir}, s.chain)
+			return openChain(path, OpenOptions{Format: format, Backing: true, TempDir: s.opts.TempDir, Check: s.opts.Check}, s.chain)
 		}
 	}
 	d, err := OpenQCOW2(s.raw, s.size, q)
