@@ -63,6 +63,9 @@ func TestBackingJudgedByQEMU(t *testing.T) {
 			if v.opts.ClusterSize <= 4096 && c.disk.size > 128<<30 {
 				continue // qemu-img compare takes a minute over so many L2 tables, or refuses them
 			}
+			if v.opts.Compression == CompressZstd && v.opts.ClusterSize != 64<<10 {
+				continue // deflate goes the same way
+			}
 			t.Run(c.name+"/"+v.name, func(t *testing.T) {
 				t.Parallel()
 				src := open(t, disk, OpenOptions{Format: Raw})
