@@ -169,7 +169,7 @@ func (s *source) openVMDK() (Image, error) {
 	if s.opts.Backing {
 		dir := filepath.Dir(s.f.Name())
 		v.OpenExtent = func(name string) (Disk, error) {
-			return openChain(filepath.Join(dir, name), OpenOptions{Format: Raw}, s.chain)
+			return openChain(filepath.Join(dir, name), OpenOptions{Format: Raw, Check: s.opts.Check}, s.chain)
 		}
 	}
 	d, err := OpenVMDK(s.raw, s.size, v)
