@@ -120,6 +120,8 @@ func (s *source) open(format Format) (Image, error) {
 		return s.openVMDK()
 	case VHDX:
 		return OpenVHDX(s.raw, s.size)
+	case OVA:
+		return OpenOVA(s.raw, s.size)
 	}
 	return nil, unsupportedf("format %q has no reader here", format)
 }
