@@ -22,6 +22,7 @@
 //     with flat and sparse extents (read).
 //   - GCP: the gzipped tar with a disk.raw that Google Compute Engine imports
 //     (read by unpacking it, write).
+//   - OVA: one machine with one VMDK (read, write).
 //
 // qcow2 is defined in QEMU's docs/interop/qcow2.rst,
 // https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst,
@@ -29,17 +30,20 @@
 // https://www.microsoft.com/en-us/download/details.aspx?id=23850.
 // VHDX in [MS-VHDX], https://learn.microsoft.com/openspecs/windows_protocols/ms-vhdx,
 // VMDK in VMware's technical note "Virtual Disk Format 5.0".
-// What Google takes is in
+// The package around an OVA's VMDK is defined in DMTF's DSP0243 1.1, "Open
+// Virtualization Format Specification". What Google takes is in
 // https://cloud.google.com/compute/docs/import/import-existing-image.
 //
 // # Not supported
 //
 // Encrypted qcow2, external data files, extended L2 entries (subclusters),
-// images marked corrupt, differencing VHDs and VHDXs are refused by name.
-// Internal snapshots, bitmaps and refcounts are looked at by Check alone: the
-// active disk is what is read. Nothing is changed in place: a sink writes a new
-// image from its start. Images are not locked; [InUse] tells whether someone
-// else may be changing a file, what to do about it is the caller's decision (see
+// images marked corrupt, differencing VHDs and VHDXs, VMDK snapshots, the COWD
+// and seSparse extents of ESX, and OVAs with several disks or one that is
+// compressed again, cut into chunks or no VMDK are refused by name. Internal
+// snapshots, bitmaps and refcounts are looked at by Check alone: the active disk
+// is what is read. Nothing is changed in place: a sink writes a new image from
+// its start. Images are not locked; [InUse] tells whether someone else may be
+// changing a file, what to do about it is the caller's decision (see
 // OpenOptions.Check).
 //
 // # Files
