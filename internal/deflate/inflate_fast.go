@@ -50,14 +50,37 @@ func store64(p *byte, i int, v uint64) {
 
 // fastBlock unpacks while 16 bytes of input and maxStep of output are left; so
 // nothing it reads or writes needs a look at the bounds, but for distances. It
-// tells whether it came to the end of the block. It is one long function
-// because a call for each symbol would cost a third of the speed.
+// tells whether it came to the end of the block.
 func (z *Decoder) fastBlock(out []byte, o int) (int, bool, error) {
-	pos, acc, n := z.pos, z.acc, z.n
-	ip, op := unsafe.SliceData(z.in), unsafe.SliceData(out)
-	var err error
-	end := false
-	for inStop, outStop := len(z.in)-16, len(out)-maxStep; pos <= inStop && o <= outStop; {
+	for {
+		turns := min((len(z.in)-z.pos)/16, (len(out)-o)/maxStep)
+		if turns <= 0 {
+			return o, false, nil
+		}
+		var state int
+		if o, state = z.fastTurns(unsafe.SliceData(out), o, turns); state != fastGoOn {
+			return o, state == fastEnd, fastErrors[state]
+		}
+	}
+}
+
+// How fastTurns ended.
+const (
+	fastGoOn = iota
+	fastEnd
+	fastBadCode
+	fastBadDist
+)
+
+var fastErrors = [...]error{fastBadCode: errInflateCode, fastBadDist: errInflateDist}
+
+// fastTurns unpacks up to three pairs of literals and a match in each turn. It
+// is one long function because a call for each symbol would cost a third of
+// the speed.
+func (z *Decoder) fastTurns(op *byte, o, turns int) (int, int) {
+	ip, pos, acc, n := unsafe.SliceData(z.in), z.pos, z.acc, z.n
+	state := fastGoOn
+	for ; turns > 0; turns-- {
 		acc |= load64(ip, pos) << (n & 63)
 		pos += int((63 - n) >> 3)
 		n |= 56
@@ -86,14 +109,15 @@ func (z *Decoder) fastBlock(out []byte, o int) (int, bool, error) {
 				e = z.lit[e>>16+uint32(acc>>litBits)&(1<<(e>>8&31)-1)]
 			}
 			if e == 0 {
-				err = errInflateCode
+				state = fastBadCode
 				break
 			}
 			k := e & 31
 			if e&(isLiteral|isEnd) != 0 {
 				acc >>= k
 				n -= uint(k)
-				if end = e&isEnd != 0; end {
+				if e&isEnd != 0 {
+					state = fastEnd
 					break
 				}
 				store16(op, o, uint16(e>>16))
@@ -102,7 +126,7 @@ func (z *Decoder) fastBlock(out []byte, o int) (int, bool, error) {
 			}
 			e = k + e>>8&31 | k<<8 | e&^0xffff
 		}
-		length := int(e>>16) + int(acc&(1<<(e&63)-1)>>(e>>8&31))
+		length := int(e>>16) + int(acc&lowBits[e%64]>>(e>>8&31))
 		acc >>= e & 63
 		n -= uint(e & 63)
 
@@ -114,22 +138,31 @@ func (z *Decoder) fastBlock(out []byte, o int) (int, bool, error) {
 			d = z.dist[d>>16+uint32(acc>>distBits)&(1<<(d>>8&31)-1)]
 		}
 		acc >>= d & 31
-		far := int(d>>16) + int(acc&(1<<(d>>8&31)-1))
+		n -= uint(d & 31)
+		far := int(d>>16) + int(acc&lowBits[d>>8%64])
 		acc >>= d >> 8 & 31
-		n -= uint(d&31) + uint(d>>8&31)
-		if d == 0 {
-			err = errInflateCode
-			break
-		}
-		if far > o {
-			err = errInflateDist
+		n -= uint(d >> 8 & 31)
+		if uint(far-1) >= uint(o) { // an unused code has distance 0
+			state = fastBadDist
+			if d == 0 {
+				state = fastBadCode
+			}
 			break
 		}
 		copyMatch(op, o, far, length)
 		o += length
 	}
 	z.pos, z.acc, z.n = pos, acc, n
-	return o, end, err
+	return o, state
+}
+
+// lowBits are the numbers with so many bits set.
+var lowBits [64]uint64
+
+func init() {
+	for i := range lowBits {
+		lowBits[i] = 1<<i - 1
+	}
 }
 
 // copyMatch copies length bytes to p[o:] from far before it. It may write up
