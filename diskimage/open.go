@@ -3,6 +3,7 @@ package diskimage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,9 @@ type OpenOptions struct {
 	// Backing lets an image name further files to open, relative to its own
 	// folder. Only for images you trust: the name can be any path.
 	Backing bool
+	// NoBacking opens an image without the file below it, to look at the image
+	// itself: what it does not hold reads as zeros. Backing is then ignored.
+	NoBacking bool
 	// Check, when set, is called with each file before anything is read of it,
 	// files below included; its error ends the opening. InUse is meant for it.
 	Check func(f *os.File) error
@@ -137,7 +141,9 @@ func closeAll(closers []func() error) error {
 
 func (s *source) openQCOW2() (Image, error) {
 	q := QCOW2ReadOptions{}
-	if s.opts.Backing {
+	if s.opts.NoBacking {
+		q.OpenBacking = func(string, Format) (Disk, error) { return noDisk{}, nil }
+	} else if s.opts.Backing {
 		dir := filepath.Dir(s.f.Name())
 		q.OpenBacking = func(name string, format Format) (Disk, error) {
 			path, err := backingPath(dir, name)
@@ -168,7 +174,7 @@ func (s *source) openGCP() (Image, error) {
 // names gets here.
 func (s *source) openVMDK() (Image, error) {
 	v := VMDKReadOptions{}
-	if s.opts.Backing {
+	if s.opts.Backing || s.opts.NoBacking { // extents are parts of the image
 		dir := filepath.Dir(s.f.Name())
 		v.OpenExtent = func(name string) (Disk, error) {
 			return openChain(filepath.Join(dir, name), OpenOptions{Format: Raw, Check: s.opts.Check}, s.chain)
@@ -197,3 +203,10 @@ func backingPath(dir, name string) (string, error) {
 	}
 	return name, nil
 }
+
+// noDisk stands for a file below that is not opened.
+type noDisk struct{}
+
+func (noDisk) ReadAt([]byte, int64) (int, error)            { return 0, io.EOF }
+func (noDisk) Size() int64                                  { return 0 }
+func (noDisk) NextData(int64) (start, end int64, err error) { return 0, 0, nil }
