@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strconv"
 	"strings"
 	"time"
 
@@ -45,7 +44,7 @@ func (o *bootOptions) config(image string) (machine.Config, error) {
 	if o.userData != "" && o.sshKey == "" {
 		return cfg, usagef("--user-data needs --ssh-key\nhint: give the private key that the user-data lets in")
 	}
-	memory, err := parseSize(o.memory, 1<<20)
+	memory, err := ui.ParseBytes(o.memory, 1<<20)
 	if err != nil || memory < 1<<20 {
 		return cfg, usagef("--memory %q: want MiB, or a size such as 2G", o.memory)
 	}
@@ -53,7 +52,7 @@ func (o *bootOptions) config(image string) (machine.Config, error) {
 	if o.diskSize == "" {
 		return cfg, nil
 	}
-	size, err := parseSize(strings.TrimPrefix(o.diskSize, "+"), 1)
+	size, err := ui.ParseBytes(strings.TrimPrefix(o.diskSize, "+"), 1)
 	if err != nil || size == 0 || size%512 != 0 {
 		return cfg, usagef("--disk-size %q: want a size such as 20G, or +2G more than the image", o.diskSize)
 	}
@@ -63,28 +62,6 @@ func (o *bootOptions) config(image string) (machine.Config, error) {
 		cfg.DiskSize = size
 	}
 	return cfg, nil
-}
-
-// parseSize reads a size as qemu-img does: K, M, G and T are binary units;
-// the longer KiB and so on are too. A bare number counts in units of bare.
-func parseSize(s string, bare int64) (int64, error) {
-	digits := strings.TrimRight(s, "KMGTkmgtiB")
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 {
-		return 0, strconv.ErrSyntax
-	}
-	unit := bare
-	if suffix := s[len(digits):]; suffix != "" {
-		i := strings.Index("KMGT", strings.ToUpper(suffix[:1]))
-		if rest := suffix[1:]; i < 0 || (rest != "" && rest != "iB" && rest != "B") {
-			return 0, strconv.ErrSyntax
-		}
-		unit = 1 << (10 * (i + 1))
-	}
-	if n > (1<<62)/unit {
-		return 0, strconv.ErrRange
-	}
-	return n * unit, nil
 }
 
 // uiMode is the mode the flags chose, for a UI on another stream.

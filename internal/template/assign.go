@@ -8,6 +8,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // assign gives the variables the values from outside, later ones winning:
@@ -28,7 +30,7 @@ func (l *loader) assign(automatic []string) {
 	for _, name := range slices.Sorted(maps.Keys(l.opts.Vars)) {
 		v := l.variables[name]
 		if v == nil {
-			l.errorf(hcl.Range{Filename: "-var " + name}, suggest(name, slices.Collect(maps.Keys(l.variables))),
+			l.errorf(hcl.Range{Filename: "-var " + name}, suggest.Hint(name, slices.Collect(maps.Keys(l.variables))),
 				"the template declares no variable %q", name)
 			continue
 		}

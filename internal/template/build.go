@@ -8,6 +8,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // use is one source of one build block.
@@ -119,7 +121,7 @@ func (l *loader) reference(it item) (string, bool) {
 	if l.sources[id] != nil {
 		return id, true
 	}
-	l.errorf(it.at, suggest(it.text, l.references()), "undefined source %q", shown(it.text))
+	l.errorf(it.at, suggest.Hint(it.text, l.references()), "undefined source %q", shown(it.text))
 	return "", false
 }
 

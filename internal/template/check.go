@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // pattern makes a check from a regular expression for the whole value.
@@ -80,10 +82,10 @@ func oneOf(choices ...string) check {
 			}
 		}
 		hint := ""
-		if near := nearest(s, choices); near != "" {
+		if near := suggest.Nearest(s, choices); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
-		return "want " + listed(choices), hint
+		return "want " + suggest.Listed(choices), hint
 	}
 }
 

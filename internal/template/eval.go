@@ -10,6 +10,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // scope is what an expression may name.
@@ -138,7 +140,7 @@ func (l *loader) checkFunction(call *hclsyntax.FunctionCallExpr, s *scope) {
 		return
 	}
 	hint := ""
-	if near := nearest(call.Name, slices.Collect(maps.Keys(s.functions))); near != "" {
+	if near := suggest.Nearest(call.Name, slices.Collect(maps.Keys(s.functions))); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	l.errorf(call.NameRange, hint, "unknown function %q", call.Name)
@@ -189,19 +191,19 @@ func (l *loader) unknownRoot(t hcl.Traversal, root string, s *scope) {
 	case name == "" && len(t) == 1:
 		hint = fmt.Sprintf("a string is written in quotes: %q", root)
 	default:
-		hint = suggest(root, slices.Collect(maps.Keys(s.names)))
+		hint = suggest.Hint(root, slices.Collect(maps.Keys(s.names)))
 	}
 	l.errorf(t.SourceRange(), hint, "unknown name %q", root)
 }
 
 func suggestReference(root, name string, names []string) string {
-	if near := nearest(name, names); near != "" {
+	if near := suggest.Nearest(name, names); near != "" {
 		return fmt.Sprintf("did you mean %s.%s?", root, near)
 	}
 	if root == "var" {
 		return fmt.Sprintf("declare it: variable %q { … }", name)
 	}
-	return have(names)
+	return suggest.Have(names)
 }
 
 // second gives the name after the root of t: var.NAME or var["NAME"].

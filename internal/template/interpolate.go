@@ -6,6 +6,8 @@ import (
 	"strings"
 	"text/template"
 	"text/template/parse"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // interpolationFunctions are what {{ }} may call.
@@ -86,7 +88,7 @@ func checkPipe(pipe *parse.PipeNode, fields []string) (problem, hint string) {
 				if slices.Contains(fields, name) {
 					continue
 				}
-				if near := nearest(name, fields); near != "" {
+				if near := suggest.Nearest(name, fields); near != "" {
 					return fmt.Sprintf("unknown key {{.%s}}", name), fmt.Sprintf("did you mean {{.%s}}?", near)
 				}
 				return fmt.Sprintf("unknown key {{.%s}}", name), interpolationHint(fields)

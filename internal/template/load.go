@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty/function"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // Options is what a template is read with. The zero value reads it with no
@@ -268,7 +270,7 @@ func (l *loader) collectBlock(b *hclsyntax.Block) {
 		l.errorf(b.TypeRange, "an image is built from the darksite alone; put what it looks up into a variable",
 			"data sources are not supported by this version")
 	default:
-		l.errorf(b.TypeRange, suggest(b.Type, []string{"packer", "variable", "locals", "local", "source", "build"}),
+		l.errorf(b.TypeRange, suggest.Hint(b.Type, []string{"packer", "variable", "locals", "local", "source", "build"}),
 			"unknown block %q", b.Type)
 	}
 }

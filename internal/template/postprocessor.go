@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // chain reads a post-processor, or the post-processors of a block of them,
@@ -54,7 +56,7 @@ func (l *loader) postProcessor(b *hclsyntax.Block, s *scope, id string) (p PostP
 	case "checksum":
 		p.Checksum = r.checksum()
 	default:
-		l.errorf(b.LabelRanges[0], suggest(p.Type, []string{"kexport", "manifest", "checksum"}),
+		l.errorf(b.LabelRanges[0], suggest.Hint(p.Type, []string{"kexport", "manifest", "checksum"}),
 			"post-processor %q is not supported by this version", p.Type)
 		return p, false
 	}

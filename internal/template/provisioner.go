@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // common are the settings Packer gives every provisioner, not supported here.
@@ -50,7 +52,7 @@ func otherProvisioner(ty string) string {
 	case "powershell", "windows-shell", "windows-restart":
 		return "images are Linux: use provisioner \"shell\""
 	}
-	return suggest(ty, []string{"shell", "file"})
+	return suggest.Hint(ty, []string{"shell", "file"})
 }
 
 // applies reads only and except: lists of "type.name".
@@ -62,7 +64,7 @@ func (r *reader) applies(id string) bool {
 	names := slices.Collect(maps.Keys(r.l.names()))
 	for _, it := range append(slices.Clone(only), except...) {
 		if !slices.Contains(names, it.text) {
-			r.l.errorf(it.at, suggest(it.text, names), "no build has a source %q", shown(it.text))
+			r.l.errorf(it.at, suggest.Hint(it.text, names), "no build has a source %q", shown(it.text))
 		}
 	}
 	named := func(it item) bool { return it.text == id }
@@ -129,9 +131,9 @@ func (r *reader) exactlyOne(names ...string) {
 	switch len(there) {
 	case 1:
 	case 0:
-		r.l.errorf(r.at, "", "%s needs %s", r.kind, listed(names))
+		r.l.errorf(r.at, "", "%s needs %s", r.kind, suggest.Listed(names))
 	default:
-		r.l.errorf(r.at, "", "%s takes one of %s, has %s", r.kind, listed(names), strings.Join(there, ", "))
+		r.l.errorf(r.at, "", "%s takes one of %s, has %s", r.kind, suggest.Listed(names), strings.Join(there, ", "))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // reader takes the settings out of a block, one by one, by name. What was
@@ -83,7 +85,7 @@ func (r *reader) unknown(what, name string, at hcl.Range, known, other []string)
 		return
 	}
 	hint := ""
-	switch near := nearest(name, known); {
+	switch near := suggest.Nearest(name, known); {
 	case name == "dynamic" && what == "block":
 		hint = "dynamic blocks are not supported by this version"
 	case slices.Contains(other, name) && what == "block":
@@ -92,10 +94,10 @@ func (r *reader) unknown(what, name string, at hcl.Range, known, other []string)
 		hint = fmt.Sprintf("it is a block: %s { … }", name)
 	case near != "":
 		hint = fmt.Sprintf("did you mean %q?", near)
-	case nearest(name, other) != "":
-		hint = fmt.Sprintf("did you mean %q?", nearest(name, other))
+	case suggest.Nearest(name, other) != "":
+		hint = fmt.Sprintf("did you mean %q?", suggest.Nearest(name, other))
 	case len(known) > 0:
-		hint = have(known)
+		hint = suggest.Have(known)
 	}
 	r.l.errorf(at, hint, "unknown %s %q", what, name)
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // sourceBlock is a source block, not read yet: what it names is known only
@@ -51,7 +53,7 @@ func (l *loader) sourceType(b *hclsyntax.Block) bool {
 	}
 	hint, ok := builders[ty]
 	if !ok {
-		hint = suggest(ty, []string{"kldload"})
+		hint = suggest.Hint(ty, []string{"kldload"})
 	}
 	l.errorf(b.LabelRanges[0], hint, "source %q is not built by this version", ty)
 	return false

@@ -8,6 +8,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // fields are the settings of one user, from a users block or from an object
@@ -154,7 +156,7 @@ func (r *reader) userField(f fields, name string) {
 		r.l.errorf(at, "an image is copied to many machines: passwords are injected when it is deployed\n"+
 			"(cloud-init user-data); use ssh_authorized_keys here", "%q is not allowed in users", name)
 	default:
-		r.l.errorf(at, suggest(name, userFields), "unknown attribute %q", name)
+		r.l.errorf(at, suggest.Hint(name, userFields), "unknown attribute %q", name)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/kldload/kldload/internal/suggest"
 )
 
 // variable is a declared input variable and the value it has so far.
@@ -95,7 +97,7 @@ func (l *loader) typeOf(expr hclsyntax.Expression) cty.Type {
 		word = call.Name
 	}
 	if word != "" && !slices.Contains(typeNames, word) {
-		l.errorf(expr.Range(), suggest(word, typeNames), "unknown type %q", word)
+		l.errorf(expr.Range(), suggest.Hint(word, typeNames), "unknown type %q", word)
 		return cty.DynamicPseudoType
 	}
 	ty, diags := typeexpr.TypeConstraint(expr)

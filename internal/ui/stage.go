@@ -115,23 +115,6 @@ func (s *Stage) end(event, status, detail string) time.Duration {
 	return s.elapsed
 }
 
-// Bytes prints a size in binary units, three significant digits: "391 MiB".
-func Bytes(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, i := float64(n)/1024, 0
-	for v >= 1023.5 && i < len(units)-1 {
-		v /= 1024
-		i++
-	}
-	if v < 9.995 {
-		return fmt.Sprintf("%.2g %ciB", v, units[i])
-	}
-	return fmt.Sprintf("%.0f %ciB", v, units[i])
-}
-
 // Seconds prints a wall time: "0.8s", "2m05s".
 func Seconds(d time.Duration) string {
 	if d < time.Minute {

@@ -1,4 +1,6 @@
-package template
+// Package suggest finds the name that a mistyped one was meant to be, and words
+// the hint.
+package suggest
 
 import (
 	"fmt"
@@ -6,26 +8,26 @@ import (
 	"strings"
 )
 
-// suggest gives `did you mean "x"?` for the name of names nearest to given,
+// Hint gives `did you mean "x"?` for the name of names nearest to given,
 // or what there is when nothing is near and the list is short.
-func suggest(given string, names []string) string {
-	if near := nearest(given, names); near != "" {
+func Hint(given string, names []string) string {
+	if near := Nearest(given, names); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
-	return have(names)
+	return Have(names)
 }
 
-// have lists names, when there are few enough to read.
-func have(names []string) string {
+// Have lists names, when there are few enough to read.
+func Have(names []string) string {
 	if len(names) == 0 || len(names) > 30 {
 		return ""
 	}
 	return "have " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }
 
-// nearest gives the name at the least edit distance from given, "" when none
+// Nearest gives the name at the least edit distance from given, "" when none
 // is within a third of its length.
-func nearest(given string, names []string) string {
+func Nearest(given string, names []string) string {
 	if len(given) > 100 {
 		return ""
 	}
@@ -65,8 +67,8 @@ func distance(a, b string) int {
 	return prev[len(b)]
 }
 
-// listed joins names for a message: "a", "b" or "c".
-func listed(names []string) string {
+// Listed joins names for a message: "a", "b" or "c".
+func Listed(names []string) string {
 	quoted := make([]string, len(names))
 	for i, n := range names {
 		quoted[i] = fmt.Sprintf("%q", n)
