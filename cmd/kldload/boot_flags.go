@@ -63,14 +63,3 @@ func (o *bootOptions) config(image string) (machine.Config, error) {
 	}
 	return cfg, nil
 }
-
-// uiMode is the mode the flags chose, for a UI on another stream.
-func (a *app) uiMode() ui.Mode {
-	switch {
-	case a.json:
-		return ui.JSON
-	case a.quiet:
-		return ui.Quiet
-	}
-	return ui.Auto
-}

@@ -12,7 +12,7 @@ const (
 	exitOK          = 0
 	exitFailed      = 1   // the command did not do what it was asked
 	exitUsage       = 2   // unknown command, flag or argument
-	exitChecks      = 3   // kldload test: the image booted, a check failed
+	exitChecks      = 3   // what was looked at is not as wanted: a failed check, a broken image, disks that differ
 	exitInterrupted = 130 // Ctrl-C or SIGTERM
 )
 

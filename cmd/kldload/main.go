@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/kldload/kldload/internal/pipeline"
 	"github.com/kldload/kldload/internal/sandbox"
 )
@@ -25,24 +27,23 @@ func mainCode() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
-	root := newRootCommand(a)
-	if err := checkName(os.Args[0]); err != nil {
+	root, err := commandNamed(a, os.Args[0])
+	if err != nil {
 		return exitCode(ctx, a, err)
 	}
 	root.SetArgs(packerArgs(root, os.Args[1:]))
 	return exitCode(ctx, a, root.ExecuteContext(ctx))
 }
 
-// checkName refuses the names whose commands are not part of this version, and
-// says what does their work.
-func checkName(argv0 string) error {
+// commandNamed is the root of the commands that the binary has under the name
+// it was called by.
+func commandNamed(a *app, argv0 string) (*cobra.Command, error) {
 	switch name := filepath.Base(argv0); name {
 	case "kexport":
-		return usagef("kexport has no commands of its own in this version\n" +
-			"hint: a template's post-processor \"kexport\" writes the formats: kldload build --help")
+		return a.asRoot(newKexportCommand(a)), nil
 	case "kldload-install-target":
-		return usagef("kldload-install-target has no commands of its own in this version\n" +
+		return nil, usagef("kldload-install-target has no commands of its own in this version\n" +
 			"hint: kldload build makes an image that is written to a disk as it is (format raw)")
 	}
-	return nil
+	return newRootCommand(a), nil
 }

@@ -24,48 +24,60 @@ const (
 	groupMake = "make"
 	groupLook = "look"
 	groupKeep = "keep"
+	groupShip = "ship"
 )
 
 func newRootCommand(a *app) *cobra.Command {
-	root := &cobra.Command{
+	root := a.asRoot(&cobra.Command{
 		Use:   "kldload",
 		Short: "The image factory: a template and an offline mirror in, a sealed golden image out",
 		Example: `  kldload darksite create --distro debian --release bookworm --profile server --output darksites/bookworm
   kldload build packer/kldload-server`,
 		Args: knownCommand,
 		RunE: showHelp,
-
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Version:       version(),
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			mode := ui.Auto
-			switch {
-			case a.json && a.quiet:
-				return usagef("--json and --quiet exclude each other")
-			case a.json:
-				mode = ui.JSON
-			case a.quiet:
-				mode = ui.Quiet
-			}
-			a.ui = ui.New(a.stdout, mode)
-			return nil
-		},
-	}
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print events as JSON lines")
-	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print the result alone")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%w\nhint: %s --help", err, c.CommandPath())
 	})
 	root.AddGroup(
 		&cobra.Group{ID: groupMake, Title: "Make:"},
 		&cobra.Group{ID: groupLook, Title: "Look:"},
 		&cobra.Group{ID: groupKeep, Title: "Keep:"},
+		&cobra.Group{ID: groupShip, Title: "Ship:"},
 	)
 	root.AddCommand(newBootCommand(a), newTestCommand(a))
 	root.AddCommand(newDarksiteCommand(a))
 	root.AddCommand(newBuildCommand(a), newValidateCommand(a), newCacheCommand(a))
+	root.AddCommand(newKexportCommand(a))
 	return root
+}
+
+// asRoot gives c what the command has that holds all others.
+func (a *app) asRoot(c *cobra.Command) *cobra.Command {
+	c.GroupID = ""
+	c.SilenceErrors, c.SilenceUsage = true, true
+	c.Version = version()
+	c.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.json && a.quiet {
+			return usagef("--json and --quiet exclude each other")
+		}
+		a.ui = ui.New(a.stdout, a.uiMode())
+		return nil
+	}
+	c.PersistentFlags().BoolVar(&a.json, "json", false, "print events as JSON lines")
+	c.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print the result alone")
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%w\nhint: %s --help", err, c.CommandPath())
+	})
+	return c
+}
+
+// uiMode is the mode the flags chose.
+func (a *app) uiMode() ui.Mode {
+	switch {
+	case a.json:
+		return ui.JSON
+	case a.quiet:
+		return ui.Quiet
+	}
+	return ui.Auto
 }
 
 // knownCommand is reached with arguments when the first is no command.

@@ -12,7 +12,8 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.Main(pipeline.SandboxFuncs()) // as main does
-	testscript.Main(m, map[string]func(){"kldload": func() { os.Exit(mainCode()) }})
+	run := func() { os.Exit(mainCode()) }
+	testscript.Main(m, map[string]func(){"kldload": run, "kexport": run, "kldload-install-target": run})
 }
 
 // TestScript runs each testdata/script/*.txtar with the real command line.
