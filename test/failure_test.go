@@ -90,7 +90,7 @@ func TestKillAndInterrupt(t *testing.T) {
 	t.Run("afterwards", func(t *testing.T) {
 		call{dir: dir}.build(t).succeeded(t)
 		nothingLeft(t, caches, dir)
-		if got := names(t, filepath.Join(dir, "out")); strings.Join(got, " ") != "golden.qcow2 golden.raw" {
+		if got := names(t, filepath.Join(dir, "out")); strings.Join(got, " ") != "golden.manifest.json golden.qcow2 golden.qcow2.sha256 golden.raw golden.raw.sha256" {
 			t.Errorf("output holds %v", got)
 		}
 	})

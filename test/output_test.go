@@ -57,7 +57,7 @@ func TestJSONEventsAndDescriptions(t *testing.T) {
 	t.Run("result", func(t *testing.T) { checkResult(t, dir, o) })
 	t.Run("manifest", func(t *testing.T) { checkManifest(t, dir) })
 	t.Run("checksums", func(t *testing.T) {
-		tool(t, "sh", "-ec", `cd "$1"; sha256sum --strict -c golden.sha256sum; md5sum --strict -c golden.md5sum`, "sh", filepath.Join(dir, "out"))
+		tool(t, "sh", "-ec", `cd "$1"; sha256sum --strict -c golden.sha256sum *.sha256; md5sum --strict -c golden.md5sum`, "sh", filepath.Join(dir, "out"))
 	})
 	t.Run("formats", func(t *testing.T) {
 		out := filepath.Join(dir, "out")
@@ -106,7 +106,7 @@ func checkResult(t *testing.T, dir string, o outcome) {
 	if err := json.Unmarshal(o.events[len(o.events)-1].Data, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Artifacts) != 2 || r.Manifest != "out/manifest.json" || len(r.Files) != 3 {
+	if len(r.Artifacts) != 2 || r.Manifest != "out/manifest.json" || len(r.Files) != 6 {
 		t.Fatalf("result %+v", r)
 	}
 	for _, a := range r.Artifacts {

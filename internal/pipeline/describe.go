@@ -58,7 +58,7 @@ func (b *build) describe() (map[string][]byte, error) {
 			return nil, err
 		}
 	}
-	b.result.Files = slices.Sorted(maps.Keys(texts))
+	b.result.Files = slices.Compact(slices.Sorted(slices.Values(slices.AppendSeq(b.result.Files, maps.Keys(texts)))))
 	return outside, nil
 }
 

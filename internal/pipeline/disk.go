@@ -7,11 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/kldload/kldload/diskimage"
 	"github.com/kldload/kldload/internal/disk"
-	"github.com/kldload/kldload/internal/machine"
 	"github.com/kldload/kldload/internal/sandbox"
 	"github.com/kldload/kldload/internal/seal"
 	"github.com/kldload/kldload/internal/ui"
@@ -106,109 +103,4 @@ func (b *build) verify(context.Context, *ui.Stage) (outcome, error) {
 		return outcome{}, fmt.Errorf("the image is not what was asked for: %w", err)
 	}
 	return outcome{detail: fmt.Sprintf("%d assertions hold: it can boot and it is sealed", len(checks))}, nil
-}
-
-// formats writes every artifact in one pass over the disk.
-func (b *build) formats(ctx context.Context, s *ui.Stage) (outcome, error) {
-	src, err := os.Open(b.raw)
-	if err != nil {
-		return outcome{}, err
-	}
-	defer src.Close()
-	raw, err := diskimage.OpenRaw(src)
-	if err != nil {
-		return outcome{}, err
-	}
-	arts := b.artifacts()
-	var sinks []diskimage.Sink
-	for _, a := range arts {
-		f, err := os.OpenFile(a.staged, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
-		if err != nil {
-			return outcome{}, fmt.Errorf("creating %s: %w", a.Path, err)
-		}
-		defer f.Close()
-		a.file = f
-		sinks = append(sinks, newSink(a.Format, f))
-	}
-	results, err := diskimage.Write(ctx, raw, diskimage.WriteOptions{
-		Progress: func(done, total int64) { s.Progress(done, total, "") },
-	}, sinks...)
-	if err != nil {
-		return outcome{}, fmt.Errorf("writing the formats: %w", err)
-	}
-	var parts []string
-	for i, a := range arts {
-		if err := a.file.Sync(); err != nil {
-			return outcome{}, fmt.Errorf("writing %s: %w", a.Path, err)
-		}
-		a.Size, a.SHA256 = results[i].Size, results[i].SHA256
-		parts = append(parts, a.Format+" "+ui.Bytes(a.Size))
-	}
-	if err := os.Remove(b.raw); err != nil {
-		return outcome{}, err
-	}
-	return outcome{detail: strings.Join(parts, " · ")}, nil
-}
-
-func newSink(format string, f *os.File) diskimage.Sink {
-	if format == "qcow2" {
-		return diskimage.NewQCOW2Writer(f, diskimage.QCOW2Options{})
-	}
-	return diskimage.NewRawWriter(f, diskimage.RawOptions{})
-}
-
-// boot starts a clone of the finished image and runs the smoke checks on it.
-func (b *build) boot(ctx context.Context, s *ui.Stage) (outcome, error) {
-	checks, err := b.smokeChecks()
-	if err != nil {
-		return outcome{}, err
-	}
-	art := b.artifacts()[0]
-	b.report, err = machine.Test(ctx, machine.Config{
-		Image: art.staged, Name: "smoke", GrowBy: 2 << 30, Timeout: b.src.BootTimeout, Accel: b.opts.Accel,
-		Serial:   filepath.Join(b.work.Dir, "serial.log"),
-		Progress: func(note string) { s.Progress(0, 0, note) },
-	}, checks)
-	b.report.SHA256, b.report.Image = art.SHA256, art.Path
-	b.result.Boot = &b.report
-	if ctx.Err() != nil {
-		return outcome{}, err
-	}
-	if err != nil {
-		return outcome{}, b.keepSerial(fmt.Errorf("booting the image: %w", err))
-	}
-	if !b.report.Passed {
-		return outcome{}, b.keepSerial(fmt.Errorf("booting the image: %w", failedChecks(b.report)))
-	}
-	return outcome{detail: b.report.Summary()}, nil
-}
-
-func (b *build) smokeChecks() ([]machine.Check, error) {
-	if b.src.Checks == "" {
-		return machine.DefaultChecks(), nil
-	}
-	return machine.ReadChecks(b.src.Checks)
-}
-
-func failedChecks(r machine.Report) error {
-	var errs []error
-	for _, c := range r.Checks {
-		if c.Status == machine.Fail {
-			errs = append(errs, fmt.Errorf("check %q failed: %s", c.Name, c.Brief()))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// keepSerial puts the machine's console log where a person finds it.
-func (b *build) keepSerial(failed error) error {
-	text, err := os.ReadFile(filepath.Join(b.work.Dir, "serial.log"))
-	if err != nil {
-		return failed
-	}
-	name := filepath.Clean(b.places[0].final) + ".serial.log"
-	if err := os.WriteFile(name, text, 0o644); err != nil {
-		return errors.Join(failed, err)
-	}
-	return fmt.Errorf("%w\nhint: the machine's console is in %s", failed, name)
 }

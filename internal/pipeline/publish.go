@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kldload/kldload/internal/atomicfile"
+	"github.com/kldload/kldload/internal/export"
+	"github.com/kldload/kldload/internal/template"
 	"github.com/kldload/kldload/internal/ui"
 )
 
@@ -28,13 +31,17 @@ type place struct {
 func (b *build) planOutputs() error {
 	for _, chain := range b.spec.PostProcessors {
 		for _, p := range chain {
-			if k := p.Kexport; k != nil {
-				b.plan(orDefault(k.OutputDirectory, b.src.OutputDirectory), orDefault(k.VMName, b.src.VMName), k.Formats)
+			if p.Kexport != nil {
+				if err := b.plan(*p.Kexport); err != nil {
+					return fmt.Errorf("post-processor %q: %w", p.Type, err)
+				}
 			}
 		}
 	}
 	if len(b.places) == 0 {
-		b.plan(b.src.OutputDirectory, b.src.VMName, []string{"raw"})
+		if err := b.plan(template.Kexport{Formats: []string{"raw"}}); err != nil {
+			return err
+		}
 	}
 	if err := b.apart(); err != nil {
 		return err
@@ -47,24 +54,42 @@ func (b *build) planOutputs() error {
 	return nil
 }
 
-func (b *build) plan(dir, name string, formats []string) {
-	dir = filepath.Clean(dir)
-	var p *place
+// plan adds what one kexport asks for.
+func (b *build) plan(k template.Kexport) error {
+	dir := filepath.Clean(orDefault(k.OutputDirectory, b.src.OutputDirectory))
+	choices, err := export.Choose(k.Formats)
+	if err != nil {
+		return err
+	}
+	for _, s := range k.Settings {
+		if err := export.Set(choices, s); err != nil {
+			return err
+		}
+	}
+	p, name := b.place(dir), orDefault(k.VMName, b.src.VMName)
+	for _, c := range choices {
+		path := filepath.Join(dir, name+c.Extension())
+		have := p.find(path)
+		switch {
+		case have == nil:
+			p.arts = append(p.arts, &Artifact{Format: string(c.Format()), Path: path, name: name, choice: c})
+		case !maps.Equal(have.choice.Options(), c.Options()):
+			return fmt.Errorf("another one writes %q with other settings\nhint: give one of them its own vm_name or output_directory", path)
+		}
+	}
+	return nil
+}
+
+// place gives the output folder dir.
+func (b *build) place(dir string) *place {
 	for _, have := range b.places {
 		if absolute(have.final) == absolute(dir) {
-			p = have
+			return have
 		}
 	}
-	if p == nil {
-		p = &place{final: dir}
-		b.places = append(b.places, p)
-	}
-	for _, format := range formats {
-		path := filepath.Join(dir, name+"."+format)
-		if p.find(path) == nil {
-			p.arts = append(p.arts, &Artifact{Format: format, Path: path})
-		}
-	}
+	p := &place{final: dir}
+	b.places = append(b.places, p)
+	return p
 }
 
 // apart refuses an output folder inside another: each appears in one step.
@@ -176,6 +201,9 @@ func (b *build) staged(path string) (string, bool) {
 // publish runs the post-processors that describe the artifacts, then gives
 // everything its final name.
 func (b *build) publish(context.Context, *ui.Stage) (outcome, error) {
+	if err := os.Remove(b.raw); err != nil {
+		return outcome{}, err
+	}
 	files, err := b.describe()
 	if err != nil {
 		return outcome{}, err

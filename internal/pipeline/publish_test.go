@@ -13,8 +13,8 @@ import (
 	"github.com/kldload/kldload/internal/template"
 )
 
-// export is a chain of one kexport.
-func export(dir, name string, formats ...string) []template.PostProcessor {
+// kexport is a chain of one kexport.
+func kexport(dir, name string, formats ...string) []template.PostProcessor {
 	return []template.PostProcessor{{Type: "kexport", Kexport: &template.Kexport{Formats: formats, OutputDirectory: dir, VMName: name}}}
 }
 
@@ -58,9 +58,9 @@ func TestPlanOutputs(t *testing.T) {
 		want   string
 	}{
 		"no kexport":  {nil, "out/web.raw"},
-		"two formats": {[][]template.PostProcessor{export("", "", "qcow2", "raw")}, "out/web.qcow2 out/web.raw"},
-		"twice":       {[][]template.PostProcessor{export("", "", "raw"), export("./out", "", "raw", "qcow2")}, "out/web.raw out/web.qcow2"},
-		"elsewhere":   {[][]template.PostProcessor{export("", "", "raw"), export("b", "x", "raw")}, "out/web.raw b/x.raw"},
+		"two formats": {[][]template.PostProcessor{kexport("", "", "qcow2", "raw")}, "out/web.qcow2 out/web.raw"},
+		"twice":       {[][]template.PostProcessor{kexport("", "", "raw"), kexport("./out", "", "raw", "qcow2")}, "out/web.raw out/web.qcow2"},
+		"elsewhere":   {[][]template.PostProcessor{kexport("", "", "raw"), kexport("b", "x", "raw")}, "out/web.raw b/x.raw"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBuild(t, c.chains...)
@@ -92,8 +92,8 @@ func TestPlanOutputsRefuses(t *testing.T) {
 	}{
 		"a folder that exists": {nil, func(t *testing.T) { write(t, "out/x", "") }, `output folder "out" exists`},
 		"a file that exists":   {nil, func(t *testing.T) { write(t, "out", "") }, "there is a file of that name"},
-		"one inside the other": {[][]template.PostProcessor{export("out", "", "raw"), export("out/sub", "", "raw")}, func(*testing.T) {}, `"out/sub" is inside output folder "out"`},
-		"the second exists": {[][]template.PostProcessor{export("a", "", "raw"), export("b", "", "raw")},
+		"one inside the other": {[][]template.PostProcessor{kexport("out", "", "raw"), kexport("out/sub", "", "raw")}, func(*testing.T) {}, `"out/sub" is inside output folder "out"`},
+		"the second exists": {[][]template.PostProcessor{kexport("a", "", "raw"), kexport("b", "", "raw")},
 			func(t *testing.T) { write(t, "b/x", "") }, `output folder "b" exists`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestTheSameFolderByTwoNamesIsOnePlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.spec.PostProcessors = [][]template.PostProcessor{export("", "", "raw"), export(abs, "", "qcow2")}
+	b.spec.PostProcessors = [][]template.PostProcessor{kexport("", "", "raw"), kexport(abs, "", "qcow2")}
 	if err := b.planOutputs(); err != nil || len(b.places) != 1 || len(b.artifacts()) != 2 {
 		t.Fatalf("%d places, %v", len(b.places), err)
 	}
@@ -222,5 +222,14 @@ func TestChecksumsLieBesideTheImage(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(b.places[0].staging, name)); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
+	}
+}
+
+func TestPlanOutputsRefusesTwoSettingsOfOneFile(t *testing.T) {
+	other := kexport("", "", "qcow2")
+	other[0].Kexport.Settings = []string{"qcow2.compression=zstd"}
+	b := newBuild(t, kexport("", "", "qcow2"), other)
+	if err := b.planOutputs(); err == nil || !strings.Contains(err.Error(), `writes "out/web.qcow2" with other settings`) {
+		t.Errorf("got %v", err)
 	}
 }

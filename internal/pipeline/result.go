@@ -3,10 +3,10 @@ package pipeline
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
+	"github.com/kldload/kldload/internal/export"
 	"github.com/kldload/kldload/internal/machine"
 	"github.com/kldload/kldload/internal/ui"
 	"github.com/kldload/kldload/internal/verify"
@@ -33,8 +33,9 @@ type Artifact struct {
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
 
+	name   string // base of Path without the extension
+	choice *export.Choice
 	staged string
-	file   *os.File
 }
 
 // Stage is how one step went.
@@ -52,17 +53,22 @@ func (r *Result) Summary() string {
 		fmt.Fprintf(&b, "%s  %s  %s  sha256:%s\n", a.Path, a.Format, ui.Bytes(a.Size), a.SHA256)
 	}
 	for _, name := range r.Files {
-		fmt.Fprintln(&b, name)
+		if !strings.HasSuffix(name, export.ChecksumSuffix) { // beside each artifact, which has its sum above
+			fmt.Fprintln(&b, name)
+		}
 	}
 	var total float64
 	for _, s := range r.Stages {
 		total += s.Seconds
 	}
 	fmt.Fprintf(&b, "done in %s, SOURCE_DATE_EPOCH=%d\n", ui.Seconds(time.Duration(total*float64(time.Second))), r.Epoch)
-	if len(r.Artifacts) > 0 {
-		fmt.Fprintf(&b, "next: kldload boot %s", r.Artifacts[0].Path)
+	for _, a := range r.Artifacts {
+		if a.bootable() {
+			fmt.Fprintf(&b, "next: kldload boot %s", a.Path)
+			break
+		}
 	}
-	return b.String()
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // Brief is the first artifact's path.

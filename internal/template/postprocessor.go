@@ -1,11 +1,14 @@
 package template
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"github.com/kldload/kldload/internal/export"
 	"github.com/kldload/kldload/internal/suggest"
 )
 
@@ -64,36 +67,71 @@ func (l *loader) postProcessor(b *hclsyntax.Block, s *scope, id string) (p PostP
 	return p, applies
 }
 
-// laterFormats are of kexport, but not of this version.
-var laterFormats = []string{"vmdk", "ova", "vhd", "vhdx", "vdi", "iso"}
-
 func (r *reader) kexport() *Kexport {
-	before := len(r.l.diags)
 	k := &Kexport{
 		OutputDirectory: r.checked("output_directory", "", checkNotEmpty),
 		VMName:          r.checked("vm_name", "", checkFileName),
 	}
 	r.foreign["format"] = `write formats = ["qcow2"]`
-	r.foreign["checksum"] = `use post-processor "checksum"`
-	formats := oneOf("raw", "qcow2")
-	for _, it := range r.list("formats") {
-		switch {
-		case slices.Contains(laterFormats, it.text):
-			r.l.errorf(it.at, "have raw, qcow2", "format %q is not supported by this version", shown(it.text))
-		case slices.Contains(k.Formats, it.text):
-			r.l.errorf(it.at, "", "format %q is there twice", shown(it.text))
-		default:
-			r.test(it.at, "format", it.text, formats)
+	r.foreign["checksum"] = `a SHA-256 is put beside each image; use post-processor "checksum" for others`
+	choices, ok := r.formats()
+	for _, c := range choices {
+		k.Formats = append(k.Formats, string(c.Format()))
+	}
+	for _, p := range r.pairs("subformat") {
+		setting := p.key + "=" + p.text
+		if ok {
+			r.mistake(p.at, export.Set(choices, setting))
 		}
-		k.Formats = append(k.Formats, it.text)
+		k.Settings = append(k.Settings, setting)
+	}
+	return k
+}
+
+// formats gives what is chosen in the attribute formats. ok is false when a
+// part of it is wrong.
+func (r *reader) formats() (choices []*export.Choice, ok bool) {
+	before := len(r.l.diags)
+	items := r.list("formats")
+	if len(items) == 1 && items[0].text == "all" {
+		at := items[0].at
+		items = nil
+		for _, name := range export.Names() {
+			items = append(items, item{name, at})
+		}
+	}
+	for _, it := range items {
+		c, err := export.NewChoice(it.text)
+		if r.mistake(it.at, err) {
+			continue
+		}
+		if slices.ContainsFunc(choices, func(have *export.Choice) bool { return have.Format() == c.Format() }) {
+			r.l.errorf(it.at, "", "format %q is there twice", shown(it.text))
+			continue
+		}
+		choices = append(choices, c)
 	}
 	switch a := r.attr("formats"); {
 	case a == nil:
 		r.l.errorf(r.at, `write formats = ["qcow2"]`, "missing attribute %q in %s", "formats", r.kind)
-	case len(k.Formats) == 0 && len(r.l.diags) == before:
-		r.l.errorf(a.Expr.Range(), "have raw, qcow2", "no format")
+	case len(items) == 0 && len(r.l.diags) == before:
+		r.l.errorf(a.Expr.Range(), suggest.Have(export.Names()), "no format")
 	}
-	return k
+	return choices, len(r.l.diags) == before
+}
+
+// mistake reports what package export says of a format or setting.
+func (r *reader) mistake(at hcl.Range, err error) bool {
+	var m *export.Mistake
+	switch {
+	case err == nil:
+		return false
+	case errors.As(err, &m):
+		r.l.errorf(at, m.Hint, "%s", shown(m.Text))
+	default:
+		r.l.errorf(at, "", "%s", shown(err.Error()))
+	}
+	return true
 }
 
 func (r *reader) checksum() *Checksum {

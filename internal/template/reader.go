@@ -2,6 +2,7 @@ package template
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"time"
@@ -241,6 +242,39 @@ func (r *reader) table(name string) map[string]string {
 		m[key] = s.AsString()
 	}
 	return m
+}
+
+// pair is one entry of a map of strings and where its value is written.
+type pair struct {
+	key string
+	item
+}
+
+// pairs gives a map of strings by key, each with its place when the map is
+// written out.
+func (r *reader) pairs(name string) []pair {
+	table := r.table(name)
+	if len(table) == 0 {
+		return nil
+	}
+	expr := r.attr(name).Expr
+	places := map[string]hcl.Range{}
+	if written, ok := expr.(*hclsyntax.ObjectConsExpr); ok {
+		for _, it := range written.Items {
+			if key, ok := r.l.eval(it.KeyExpr, r.scope); ok && key.Type() == cty.String && !key.IsNull() {
+				places[key.AsString()] = it.ValueExpr.Range()
+			}
+		}
+	}
+	list := make([]pair, 0, len(table))
+	for _, key := range slices.Sorted(maps.Keys(table)) {
+		at, ok := places[key]
+		if !ok {
+			at = expr.Range()
+		}
+		list = append(list, pair{key, item{table[key], at}})
+	}
+	return list
 }
 
 // integers gives a list of whole numbers in from … to.

@@ -128,7 +128,7 @@ func (l *loader) kldload(r *reader, name string) *Kldload {
 		Checks:          r.file("checks"),
 	}
 	k.KernelParameters = r.kernelParameters()
-	for _, ext := range []string{".qcow2", ".raw", ".img"} { // Packer's qemu names the file, kexport the set
+	for _, ext := range []string{".qcow2", ".raw", ".img", ".vmdk", ".vhd", ".vhdx", ".ova"} { // Packer's qemu names the file, kexport the set
 		k.VMName = strings.TrimSuffix(k.VMName, ext)
 	}
 	return k

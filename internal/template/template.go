@@ -147,7 +147,8 @@ type PostProcessor struct {
 
 // Kexport writes the disk in other formats.
 type Kexport struct {
-	Formats         []string // "raw", "qcow2"
+	Formats         []string // names of package export, each once
+	Settings        []string // "KEY=VALUE", for export.Set
 	OutputDirectory string   // "" for the source's
 	VMName          string   // "" for the source's
 }
