@@ -12,7 +12,7 @@ import (
 
 // formats is the table of formats, in the order they are shown.
 func formats() []format {
-	return []format{qcow2Format(), vmdkFormat(), vhdFormat(), vhdxFormat(), rawFormat(), gcpFormat()}
+	return []format{qcow2Format(), vmdkFormat(), vhdFormat(), vhdxFormat(), ovaFormat(), rawFormat(), gcpFormat()}
 }
 
 func rawFormat() format {
