@@ -1,6 +1,7 @@
 package export
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -13,26 +14,33 @@ import (
 	"github.com/kldload/kldload/internal/ui"
 )
 
-// killedIn names the folder in which TestKilledWriter, started anew by
-// TestKill, converts and dies.
+// killedIn names the folder in which this program, started anew by TestKill,
+// converts and dies in the midst of it.
 const killedIn = "KLDLOAD_TEST_KILLED_IN"
 
-func TestKilledWriter(t *testing.T) {
-	dir := os.Getenv(killedIn)
-	if dir == "" {
-		t.Skip("is started by TestKill")
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killedIn); dir != "" {
+		dieConverting(dir)
 	}
-	r := request(t, dir, "qcow2", "raw")
-	r.UI = ui.New(writerFunc(func([]byte) { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }), ui.JSON)
-	_, err := Convert(t.Context(), r)
-	t.Fatalf("it lives: %v", err)
+	os.Exit(m.Run())
+}
+
+func dieConverting(dir string) {
+	choices, err := Choose([]string{"qcow2", "raw"})
+	if err == nil {
+		_, err = Convert(context.Background(), Request{
+			Input: filepath.Join(dir, "disk.raw"), Choices: choices, OutputDir: filepath.Join(dir, "out"), Name: "web",
+			UI: ui.New(writerFunc(func([]byte) { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }), ui.JSON),
+		})
+	}
+	panic(err) // it lives
 }
 
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	makeDisk(t, filepath.Join(dir, "disk.raw"))
-	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWriter$")
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killedIn+"="+dir)
 	var exit *exec.ExitError
 	if out, err := cmd.CombinedOutput(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
