@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"unsafe"
 )
 
 // The tokens of lengths and distances (RFC 1951 section 3.2.5).
@@ -111,48 +112,40 @@ func (e *Encoder) bodySize(c *segment) (size int) {
 	return size
 }
 
-// writeTokens writes the symbols with their extra bits. It works on 64 bits at
-// once: a symbol and its extra bits have up to 48.
+// writeTokens writes the symbols with their extra bits, up to 48 for a token.
+// There is room for them all.
 func (e *Encoder) writeTokens(tokens []token) {
-	// The codes with their lengths above them, and behind the lengths the
-	// number of extra bits.
+	// The codes, their lengths from bit 16 on and those with extra bits from 24.
 	var lit [512]uint32
 	var dist [32]uint32
 	for s, l := range e.lit.lens[:maxLit] {
-		lit[s] = uint32(e.lit.bits[s]) | uint32(l)<<16
+		extra := uint8(0)
 		if s > endOfBlock {
-			lit[s] |= uint32(lengthExtra[s-endOfBlock-1]) << 24
+			extra = lengthExtra[s-endOfBlock-1]
 		}
+		lit[s] = uint32(e.lit.bits[s]) | uint32(l)<<16 | uint32(l+extra)<<24
 	}
 	for s, l := range e.dist.lens[:maxDist] {
-		dist[s] = uint32(e.dist.bits[s]) | uint32(l)<<16 | uint32(distExtra(s))<<24
+		dist[s] = uint32(e.dist.bits[s]) | uint32(l)<<16 | uint32(int(l)+distExtra(s))<<24
 	}
-	out, acc, n := e.w.out, e.w.acc, e.w.n
+	at, acc, n := len(e.w.out), e.w.acc, e.w.n
+	out := unsafe.SliceData(e.w.out)
+	store64(out, at, acc)
+	at += int(n / 8)
+	acc >>= n & 56
+	n %= 8
 	for _, t := range tokens {
-		c := lit[t%512]
-		acc |= uint64(c&0xffff) << (n & 63)
-		n += uint(c >> 16 & 0xff)
-		if n >= 32 {
-			out = binary.LittleEndian.AppendUint32(out, uint32(acc))
-			acc >>= 32
-			n -= 32
-		}
-		if t%512 <= endOfBlock {
-			continue
-		}
-		acc |= uint64(t>>14%32) << (n & 63)
+		c, d := lit[t%512], dist[t>>9%32]
+		acc |= (uint64(c&0xffff) | uint64(t>>14%32)<<(c>>16&63)) << (n & 63)
 		n += uint(c >> 24)
-		c = dist[t>>9%32]
-		l := c >> 16 & 0xff
-		acc |= (uint64(c&0xffff) | uint64(t>>19)<<(l&63)) << (n & 63)
-		n += uint(l + c>>24)
-		if n >= 32 {
-			out = binary.LittleEndian.AppendUint32(out, uint32(acc))
-			acc >>= 32
-			n -= 32
-		}
+		acc |= (uint64(d&0xffff) | uint64(t>>19)<<(d>>16&63)) << (n & 63)
+		n += uint(d >> 24)
+		store64(out, at, acc)
+		at += int(n / 8)
+		acc >>= n & 56
+		n %= 8
 	}
-	e.w.out, e.w.acc, e.w.n = out, acc, n
+	e.w.out, e.w.acc, e.w.n = e.w.out[:at], acc, n
 	e.w.bits(uint64(e.lit.bits[endOfBlock]), uint(e.lit.lens[endOfBlock]))
 }
 

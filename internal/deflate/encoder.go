@@ -27,9 +27,12 @@ type Encoder struct {
 }
 
 // token is a literal or a match, ready to be written: the symbol in bits 0 to
-// 8; of a match the distance's symbol in bits 9 to 13, the length's extra bits
-// in 14 to 18 and those of the distance in 19 to 28.
+// 8, the distance's symbol in 9 to 13, the length's extra bits in 14 to 18 and
+// those of the distance in 19 to 28. A literal has a distance symbol of no bits,
+// so that both are treated alike: to guess which comes next costs more.
 type token uint32
+
+const noDist = 31 << 9
 
 // segmentTokens is the unit blocks are made of.
 const segmentTokens = 1024
@@ -86,7 +89,7 @@ func (e *Encoder) parse(in []byte) {
 		firstToken, firstByte := t, i
 		t, i, idle = e.parseSegment(in, t, i, idle)
 		for ; i > len(in)-minMatch && i < len(in); i++ { // too short for a match
-			e.tokens[t] = token(in[i])
+			e.tokens[t] = noDist | token(in[i])
 			t++
 		}
 		e.addSegment(e.tokens[firstToken:t], i-firstByte)
@@ -100,15 +103,18 @@ func (e *Encoder) parse(in []byte) {
 func (e *Encoder) parseSegment(in []byte, t, i, idle int) (int, int, int) {
 	f, out, p := &e.f, e.tokens, unsafe.SliceData(e.f.buf)
 	for full := t + segmentTokens; i <= len(in)-minMatch && t < full; {
-		m := f.find(p, i, len(in), minMatch-1, depth)
+		m, last3 := f.find(p, i, len(in), minMatch, depth)
 		if m == 0 {
-			out[t] = token(in[i])
+			m = near(p, i, last3)
+		}
+		if m == 0 {
+			out[t] = noDist | token(in[i])
 			t++
 			i++
 			if idle++; idle >= patience {
 				// What does not match for long is packed already: look less often.
 				for n := min(idle/patience, 8, len(in)-i); n > 0; n-- {
-					out[t] = token(in[i])
+					out[t] = noDist | token(in[i])
 					t++
 					i++
 				}
@@ -118,7 +124,7 @@ func (e *Encoder) parseSegment(in []byte, t, i, idle int) (int, int, int) {
 		idle = 0
 		at, m, next := f.improve(p, i, len(in), m)
 		for ; i < at; i++ {
-			out[t] = token(in[i])
+			out[t] = noDist | token(in[i])
 			t++
 		}
 		out[t] = lengthToken[m>>16] | distToken[m%Window]
@@ -137,8 +143,6 @@ func (e *Encoder) addSegment(tokens []token, bytes int) {
 	s := &e.segs[len(e.segs)-1]
 	for _, t := range tokens {
 		s.lit[t%512]++
-		if t%512 > endOfBlock {
-			s.dist[t>>9%32]++
-		}
+		s.dist[t>>9%32]++
 	}
 }

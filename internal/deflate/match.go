@@ -21,8 +21,8 @@ const (
 	// lazy or more is not improved on.
 	depth   = 8
 	shallow = 2
-	good    = 8
-	lazy    = 32
+	good    = 6
+	lazy    = 16
 
 	// far is the distance from which a match of three mostly costs more bits
 	// than three literals.
@@ -77,24 +77,23 @@ func (f *finder) insert(p *byte, i int) {
 }
 
 // find notes the place i and returns the longest earlier match that is longer
-// than best (2 or more) as length<<16|distance, or 0.
-func (f *finder) find(p *byte, i, end, best, tries int) int {
+// than best (3 or more) as length<<16|distance, or 0. It also returns the place,
+// modulo 65536, where the last three bytes with the same hash were, see near.
+func (f *finder) find(p *byte, i, end, best, tries int) (match int, last3 uint16) {
 	v := load32(p, i)
 	here := uint16(i) + Window
 	h := &f.head4[hash4(v)]
-	at := *h
+	d := int(here - *h)
+	f.prev[uint(i)%Window] = *h
 	*h = here
-	f.prev[uint(i)%Window] = at
 	h3 := &f.head3[hash3(v)]
-	at3 := *h3
+	last3 = *h3
 	*h3 = here
-	found, limit, fresh := 0, min(i, Window-1), best < minMatch
-	best = max(best, minMatch)
-	want := load32(p, i+best-3)
-	for d := int(here - at); uint(d-1) < uint(limit); { // an empty place can look like d == 0
+	want, limit := load32(p, i+best-3), uint(min(i, Window-1))
+	for uint(d-1) < limit { // an empty place can look like d == 0
 		if load32(p, i-d+best-3) == want && load32(p, i-d) == v {
 			if n := matchLen(p, i, d, end); n > best {
-				best, found = n, n<<16|d
+				best, match = n, n<<16|d
 				if n >= lazy {
 					break
 				}
@@ -104,17 +103,19 @@ func (f *finder) find(p *byte, i, end, best, tries int) int {
 		if tries--; tries == 0 {
 			break
 		}
-		last := d
-		if d = int(here - f.prev[(i-d)%Window]); d <= last {
-			break
-		}
+		d = int(here - f.prev[uint(i-d)%Window])
 	}
-	if fresh && found == 0 {
-		if d := int(here - at3); uint(d-1) < uint(min(i, far)) && (load32(p, i-d)^v)<<8 == 0 {
-			return minMatch<<16 | d
-		}
+	return match, last3
+}
+
+// near returns a match of three bytes at the place last3, if it is one and not
+// far, or 0.
+func near(p *byte, i int, last3 uint16) int {
+	d := int(uint16(i) + Window - last3)
+	if uint(d-1) < uint(min(i, far)) && (load32(p, i-d)^load32(p, i))<<8 == 0 {
+		return minMatch<<16 | d
 	}
-	return found
+	return 0
 }
 
 // improve looks whether a better match begins at the next byte, and so on
@@ -126,7 +127,7 @@ func (f *finder) improve(p *byte, i, end, m int) (at, match, next int) {
 		if m >= good<<16 {
 			tries = shallow
 		}
-		n := f.find(p, next, end, m>>16, tries)
+		n, _ := f.find(p, next, end, m>>16, tries)
 		next++
 		if n == 0 || 4*(n>>16-m>>16)+bits.Len16(uint16(m))-bits.Len16(uint16(n)) <= 2 {
 			break
