@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
+	"sync/atomic"
 )
 
 // digestUser is a sink whose file begins with the whole disk, so that the
@@ -14,65 +16,148 @@ import (
 // for all such sinks.
 type digestUser interface {
 	wantsDigest() bool
+	// diskTarget holds the disk from its first byte on. When Encode returns,
+	// the block is there.
+	diskTarget() io.ReaderAt
 	// takeDigest is called before Finish with a hash the sink may go on with:
 	// it has been given the disk, of exactly the size Begin was told.
 	takeDigest(h hash.Hash)
 }
 
-// diskDigest is a Sink that hashes the disk and writes nothing.
+// diskDigest hashes the disk. A hole of a GiB takes most of a second, in which
+// blocks must not be held up: as a worker it only notes where data is, and
+// follow reads that back from a target at its own pace.
 type diskDigest struct {
-	sum   hash.Hash
-	size  int64
-	done  int64 // bytes hashed
-	users []digestUser
+	from io.ReaderAt
+	size int64
+	sum  hash.Hash
+	done atomic.Int64 // bytes hashed
+
+	mu    sync.Mutex
+	data  []extent // to hash, in order
+	last  bool     // no more is to come
+	more  chan struct{}
+	ended chan struct{} // closed when follow has returned
 }
 
-// newDiskDigest returns the sink that hashes for those that want it, nil when
+// newDiskDigest returns the worker that hashes for those that want it, nil when
 // none does.
 func newDiskDigest(sinks []Sink) *diskDigest {
-	d := &diskDigest{sum: sha256.New()}
 	for _, s := range sinks {
 		if u, ok := s.(digestUser); ok && u.wantsDigest() {
-			d.users = append(d.users, u)
+			return &diskDigest{from: u.diskTarget(), sum: sha256.New(), more: make(chan struct{}, 1), ended: make(chan struct{})}
 		}
 	}
-	if len(d.users) == 0 {
-		return nil
-	}
-	return d
+	return nil
 }
 
-// Begin implements Sink.
+// Begin implements worker.
 func (d *diskDigest) Begin(size int64) error {
 	d.size = size
 	return nil
 }
 
-// Encode implements Sink.
+// Encode implements worker.
 func (d *diskDigest) Encode(b *Block) (Commit, error) {
-	return func(ctx context.Context) error {
-		if err := hashZeros(ctx, d.sum, b.Offset-d.done); err != nil {
-			return err
-		}
-		d.sum.Write(b.Data)
-		d.done = b.Offset + int64(len(b.Data))
+	return func(context.Context) error {
+		d.note(extent{b.Offset, b.Offset + int64(len(b.Data))})
 		return nil
 	}, nil
 }
 
-// Finish implements Sink: it hands the digest out.
-func (d *diskDigest) Finish(ctx context.Context) (Result, error) {
-	if err := hashZeros(ctx, d.sum, d.size-d.done); err != nil {
-		return Result{}, err
+// note hands an extent to follow.
+func (d *diskDigest) note(x extent) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := len(d.data); n > 0 && d.data[n-1].end == x.start {
+		d.data[n-1].end = x.end
+	} else {
+		d.data = append(d.data, x)
 	}
-	for _, u := range d.users {
-		h, err := d.sum.(hash.Cloner).Clone()
-		if err != nil {
-			return Result{}, fmt.Errorf("copying a SHA-256 state: %w", err)
+	d.wake()
+}
+
+// noMore tells follow that all data is noted.
+func (d *diskDigest) noMore() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last = true
+	d.wake()
+}
+
+func (d *diskDigest) wake() {
+	select {
+	case d.more <- struct{}{}:
+	default:
+	}
+}
+
+// follow hashes what note is told of until the last.
+func (d *diskDigest) follow(ctx context.Context, progress func()) error {
+	defer close(d.ended)
+	buf := make([]byte, 1<<20)
+	for last := false; !last; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-d.more:
 		}
-		u.takeDigest(h)
+		var data []extent
+		d.mu.Lock()
+		data, last, d.data = d.data, d.last, nil
+		d.mu.Unlock()
+		for _, x := range data {
+			if err := d.hash(ctx, x, buf, progress); err != nil {
+				return err
+			}
+		}
 	}
-	return Result{}, nil
+	return d.hash(ctx, extent{d.size, d.size}, buf, progress)
+}
+
+// hash hashes the hole up to x and the data in it.
+func (d *diskDigest) hash(ctx context.Context, x extent, buf []byte, progress func()) error {
+	for at := d.done.Load(); at < x.end; d.done.Store(at) {
+		var err error
+		var n int64
+		if at < x.start {
+			n = min(16<<20, x.start-at)
+			err = hashZeros(ctx, d.sum, n)
+		} else {
+			n = min(int64(len(buf)), x.end-at)
+			if err = readFull(d.from, buf[:n], at); err != nil {
+				err = fmt.Errorf("reading back at offset %#x to hash it: %w", at, err)
+			}
+			d.sum.Write(buf[:n])
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		at += n
+		progress()
+	}
+	return nil
+}
+
+// give waits for the digest and hands it to a sink that wants it.
+func (d *diskDigest) give(ctx context.Context, s Sink) error {
+	u, ok := s.(digestUser)
+	if !ok || !u.wantsDigest() {
+		return nil
+	}
+	<-d.ended
+	if d.done.Load() < d.size {
+		return context.Cause(ctx)
+	}
+	h, err := d.sum.(hash.Cloner).Clone()
+	if err != nil {
+		return fmt.Errorf("copying a SHA-256 state: %w", err)
+	}
+	u.takeDigest(h)
+	return nil
 }
 
 // hashTarget reads the finished file once and returns its SHA-256 in hex.

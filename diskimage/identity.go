@@ -24,7 +24,7 @@ const identityPiece = 64 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// diskIdentity is a Sink that derives a UUID (RFC 9562, version 8) from what
+// diskIdentity derives a UUID (RFC 9562, version 8) from what
 // the disk holds: SHA-256 over its size and the place and CRC-32C of each piece
 // that is not zero. It tells disks apart, it is no proof of their content.
 type diskIdentity struct {
@@ -46,13 +46,13 @@ func newDiskIdentity(sinks []Sink) *diskIdentity {
 	return d
 }
 
-// Begin implements Sink.
+// Begin implements worker.
 func (d *diskIdentity) Begin(size int64) error {
 	d.sum.Write(binary.BigEndian.AppendUint64([]byte("kldload disk identity 1\x00"), uint64(size)))
 	return nil
 }
 
-// Encode implements Sink.
+// Encode implements worker.
 func (d *diskIdentity) Encode(b *Block) (Commit, error) {
 	var pieces []byte
 	for at := 0; at < len(b.Data); at += identityPiece {
@@ -68,13 +68,12 @@ func (d *diskIdentity) Encode(b *Block) (Commit, error) {
 	}, nil
 }
 
-// Finish implements Sink: it hands the identity out.
-func (d *diskIdentity) Finish(context.Context) (Result, error) {
+// give hands the identity out.
+func (d *diskIdentity) give() {
 	id := [16]byte(d.sum.Sum(nil))
 	id[6] = id[6]&0x0f | 0x80 // version 8
 	id[8] = id[8]&0x3f | 0x80 // variant
 	for _, u := range d.users {
 		u.takeIdentity(id)
 	}
-	return Result{}, nil
 }

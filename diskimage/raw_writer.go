@@ -72,6 +72,9 @@ func writeSparse(t io.WriterAt, b *Block, base int64) error {
 // wantsDigest implements digestUser.
 func (w *RawWriter) wantsDigest() bool { return !w.opts.NoDigest }
 
+// diskTarget implements digestUser.
+func (w *RawWriter) diskTarget() io.ReaderAt { return w.t }
+
 // takeDigest implements digestUser.
 func (w *RawWriter) takeDigest(h hash.Hash) { w.digest = h }
 

@@ -77,6 +77,7 @@ type Block struct {
 	asked   []bool // by sink: whether its own extents touch the block
 	packed  map[packing]*packedClusters
 	arena   []byte
+	grains  []encodedGrain // see encodeGrains
 
 	commits []Commit
 	ready   chan struct{} // closed when commits are known

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"io"
 	"time"
 )
 
@@ -123,6 +124,9 @@ func (w *VHDWriter) Encode(b *Block) (Commit, error) {
 
 // wantsDigest implements digestUser.
 func (w *VHDWriter) wantsDigest() bool { return w.opts.Subformat == VHDFixed && !w.opts.NoDigest }
+
+// diskTarget implements digestUser.
+func (w *VHDWriter) diskTarget() io.ReaderAt { return w.t }
 
 // takeDigest implements digestUser.
 func (w *VHDWriter) takeDigest(h hash.Hash) { w.digest = h }

@@ -27,8 +27,12 @@ type encodedGrain struct {
 	adler   uint32
 }
 
-// encodeGrains does the work on a block's grains that needs its data.
+// encodeGrains does the work on a block's grains that needs its data, once for
+// a VMDK and an OVA.
 func encodeGrains(b *Block) ([]encodedGrain, error) {
+	if b.grains != nil {
+		return b.grains, nil
+	}
 	packed, err := b.compressed(packing{size: vmdkGrainSize})
 	if err != nil {
 		return nil, err
@@ -39,6 +43,7 @@ func encodeGrains(b *Block) ([]encodedGrain, error) {
 			grains[i] = encodedGrain{p, adler(b.buf[i*vmdkGrainSize : (i+1)*vmdkGrainSize])}
 		}
 	}
+	b.grains = grains
 	return grains, nil
 }
 

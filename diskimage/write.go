@@ -40,52 +40,76 @@ func Write(ctx context.Context, d Disk, opts WriteOptions, sinks ...Sink) ([]Res
 	if err != nil {
 		return nil, err
 	}
-	helpers := sharedWork(sinks)
-	for _, s := range helpers {
-		e.add(s)
+	if e.digest = newDiskDigest(sinks); e.digest != nil {
+		e.add(e.digest)
 	}
-	for _, s := range e.sinks {
+	identity := newDiskIdentity(sinks)
+	if identity != nil {
+		e.add(identity)
+	}
+	for _, s := range e.workers {
 		if err := s.Begin(e.size); err != nil {
 			return nil, err
 		}
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer func() { // no target is read once Write has returned
+		cancel(nil)
+		if e.digest != nil {
+			<-e.digest.ended
+		}
+	}()
+	if e.digest != nil {
+		go func() {
+			if err := e.digest.follow(ctx, e.report); err != nil {
+				cancel(err)
+			}
+		}()
+	}
 	if err := e.run(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := finish(ctx, helpers); err != nil {
-		return nil, err
+	if e.digest != nil {
+		e.digest.noMore()
 	}
-	results, err := finish(ctx, sinks)
+	if identity != nil {
+		identity.give()
+	}
+	results, err := e.finish(ctx, sinks)
 	if err == nil && opts.Progress != nil {
 		opts.Progress(e.size, e.size)
 	}
 	return results, err
 }
 
-// sharedWork returns the sinks that compute what several others want to know.
-func sharedWork(sinks []Sink) []Sink {
-	var helpers []Sink
-	if d := newDiskDigest(sinks); d != nil {
-		helpers = append(helpers, d)
-	}
-	if d := newDiskIdentity(sinks); d != nil {
-		helpers = append(helpers, d)
-	}
-	return helpers
-}
-
-func finish(ctx context.Context, sinks []Sink) ([]Result, error) {
+// finish finishes all sinks at once. What a digest still has to hash is hashed
+// meanwhile.
+func (e *engine) finish(ctx context.Context, sinks []Sink) ([]Result, error) {
 	results := make([]Result, len(sinks))
 	errs := make([]error, len(sinks))
 	var wg sync.WaitGroup
 	for i, s := range sinks {
-		wg.Go(func() { results[i], errs[i] = s.Finish(ctx) })
+		wg.Go(func() {
+			if e.digest != nil {
+				if errs[i] = e.digest.give(ctx, s); errs[i] != nil {
+					return
+				}
+			}
+			results[i], errs[i] = s.Finish(ctx)
+		})
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return results, nil
+}
+
+// worker is what blocks are given to: a Sink, or what computes something that
+// several sinks want to know.
+type worker interface {
+	Begin(size int64) error
+	Encode(b *Block) (Commit, error)
 }
 
 // engine moves blocks through three stages: one goroutine walks the disk's
@@ -95,16 +119,21 @@ func finish(ctx context.Context, sinks []Sink) ([]Result, error) {
 type engine struct {
 	disk      Disk
 	size      int64
-	sinks     []Sink
+	workers   []worker
 	jobs      int
 	blockSize int64
 	progress  func(done, total int64)
 
-	askers []int // sinks with extents of their own
+	committed atomic.Int64 // how far all sinks are
+	reporting sync.Mutex
+	reported  int64
+
+	digest *diskDigest // nil without one
+	askers []int       // sinks with extents of their own
 
 	free  chan *Block
 	work  chan *Block
-	order []chan *Block // one for each sink
+	order []chan *Block // one for each worker
 }
 
 func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
@@ -136,9 +165,9 @@ func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
 	return e, nil
 }
 
-// add adds a sink with a queue that has room for all blocks there are.
-func (e *engine) add(s Sink) {
-	e.sinks = append(e.sinks, s)
+// add adds a worker with a queue that has room for all blocks there are.
+func (e *engine) add(w worker) {
+	e.workers = append(e.workers, w)
 	e.order = append(e.order, make(chan *Block, cap(e.free)))
 }
 
@@ -157,7 +186,7 @@ func (e *engine) run(ctx context.Context) error {
 	for range e.jobs {
 		start(func() error { return e.encode(ctx) })
 	}
-	for i := range e.sinks {
+	for i := range e.workers {
 		start(func() error { return e.commit(ctx, i) })
 	}
 	wg.Wait()
@@ -199,7 +228,7 @@ func (e *engine) dispatch(ctx context.Context) error {
 func (e *engine) walk() *extentWalk {
 	w := &extentWalk{size: e.size, piece: e.blockSize}
 	w.add("data", e.disk.NextData)
-	for i, s := range e.sinks {
+	for i, s := range e.workers {
 		if u, ok := s.(extentUser); ok {
 			w.add("what an output has to replace", u.nextExtent)
 			e.askers = append(e.askers, i)
@@ -223,9 +252,10 @@ func (e *engine) take(ctx context.Context, base int64) (*Block, error) {
 	b.Data = b.buf[:min(e.blockSize, e.size-base)]
 	b.extents, b.arena, b.commits = b.extents[:0], b.arena[:0], b.commits[:0]
 	clear(b.packed)
-	b.asked = append(b.asked[:0], make([]bool, len(e.sinks))...)
+	b.grains = nil
+	b.asked = append(b.asked[:0], make([]bool, len(e.workers))...)
 	b.ready = make(chan struct{})
-	b.left.Store(int32(len(e.sinks)))
+	b.left.Store(int32(len(e.workers)))
 	return b, nil
 }
 
@@ -261,7 +291,7 @@ func (e *engine) encode(ctx context.Context) error {
 // it is zero.
 func (e *engine) encodeBlock(b *Block) error {
 	zero := isZero(b.Data)
-	for i, s := range e.sinks {
+	for i, s := range e.workers {
 		if zero && !b.asked[i] {
 			b.commits = append(b.commits, nil)
 			continue
@@ -299,11 +329,27 @@ func (e *engine) commit(ctx context.Context, sink int) error {
 		if b.left.Add(-1) == 0 {
 			// Only the sink that is last with this block comes here, before
 			// it turns to the next one: so calls are in order.
-			if e.progress != nil {
-				e.progress(b.Offset+int64(len(b.Data)), e.size)
-			}
+			e.committed.Store(b.Offset + int64(len(b.Data)))
+			e.report()
 			e.free <- b
 		}
 	}
 	return ctx.Err()
+}
+
+// report tells the caller how far all is.
+func (e *engine) report() {
+	if e.progress == nil {
+		return
+	}
+	e.reporting.Lock()
+	defer e.reporting.Unlock()
+	done := e.committed.Load()
+	if e.digest != nil {
+		done = min(done, e.digest.done.Load())
+	}
+	if done > e.reported {
+		e.reported = done
+		e.progress(done, e.size)
+	}
 }
