@@ -1,7 +1,8 @@
 // Package test holds the long scenarios: the built binary against a real
 // darksite, judged by tools nobody here wrote. They are behind a build tag,
 // since they need root (for loop mounts, namespaces and a user account that
-// they make and remove), a darksite with profile core, and minutes:
+// they make and remove), a darksite with profile core, 10 GiB in TMPDIR, and
+// minutes:
 //
 //	KLDLOAD_DARKSITE=/path/to/bookworm go test -tags integration -count=1 -timeout 30m ./test
 //

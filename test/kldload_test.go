@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -41,6 +42,7 @@ type outcome struct {
 	code           int // -1: ended by a signal
 	stdout, stderr string
 	events         []event
+	peak           int64 // resident memory of the process, in bytes
 }
 
 // build runs `kldload build --json` on a template and collects the events.
@@ -84,6 +86,7 @@ func (c call) run(t *testing.T) outcome {
 		t.Fatal(err)
 	}
 	o.code, o.stderr = cmd.ProcessState.ExitCode(), stderr.String()
+	o.peak = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10 // KiB: getrusage(2)
 	t.Logf("%s: exit %d\n%s%s", strings.Join(argv, " "), o.code, o.stages(), o.stderr)
 	return o
 }
