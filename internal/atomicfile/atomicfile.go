@@ -42,7 +42,7 @@ func Create(name string, perm fs.FileMode) (*File, error) {
 // createLocked makes the temporary file. Another process's Sweep may take it
 // for a dead one's before it is locked; then there is a next one.
 func createLocked(name string) (*os.File, error) {
-	dir, base := filepath.Split(name)
+	dir, base := filepath.Dir(name), filepath.Base(name) // not Split: CreateTemp takes "" for TMPDIR
 	for {
 		f, err := os.CreateTemp(dir, "."+base+".*"+suffix)
 		if err != nil {

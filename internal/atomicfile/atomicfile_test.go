@@ -41,6 +41,32 @@ func TestCommitReplacesWhole(t *testing.T) {
 	}
 }
 
+// TestCreateBesideBareName: a name without a folder is of the working one,
+// which may be on another file system than temporary files.
+func TestCreateBesideBareName(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "nosuch"))
+	f, err := Create("x", 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := filepath.Glob(".x.*" + suffix); len(found) != 1 {
+		t.Errorf("temporary files in the working folder: %v, want one", found)
+	}
+	if err := f.Close(); err != nil { // as a killed process would leave it
+		t.Fatal(err)
+	}
+	if err := Sweep("x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile("x", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir("."); len(left) != 1 {
+		t.Errorf("left %v, want x alone", left)
+	}
+}
+
 func TestSweepTakesWhatTheDeadLeft(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "disk.raw")
