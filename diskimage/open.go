@@ -40,6 +40,11 @@ func Open(path string, opts OpenOptions) (*File, error) {
 
 // openChain opens path as a further link below the files in above.
 func openChain(path string, opts OpenOptions, above []os.FileInfo) (*File, error) {
+	if st, err := os.Stat(path); err == nil { // opening a pipe may wait for ever
+		if err := seekable(st); err != nil {
+			return nil, fmt.Errorf("opening %q: %w", path, err)
+		}
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -49,6 +54,19 @@ func openChain(path string, opts OpenOptions, above []os.FileInfo) (*File, error
 		return nil, errors.Join(fmt.Errorf("opening %q: %w", path, err), f.Close())
 	}
 	return img, nil
+}
+
+// seekable refuses what has no end or is not read at an offset.
+func seekable(st os.FileInfo) error {
+	switch st.Mode().Type() {
+	case 0, os.ModeDevice:
+		return nil
+	case os.ModeDir:
+		return errors.New("is a directory, want an image")
+	case os.ModeNamedPipe:
+		return errors.New("is a pipe, want a file or a block device")
+	}
+	return fmt.Errorf("is neither a file nor a block device (mode %v)", st.Mode())
 }
 
 // source is a file on its way to becoming an Image: what a format's opener
@@ -70,8 +88,8 @@ func openFile(f *os.File, opts OpenOptions, above []os.FileInfo) (*File, error) 
 	if err != nil {
 		return nil, err
 	}
-	if st.IsDir() {
-		return nil, errors.New("is a directory, want an image")
+	if err := seekable(st); err != nil {
+		return nil, err
 	}
 	if opts.Check != nil {
 		if err := opts.Check(f); err != nil {
