@@ -169,7 +169,7 @@ func (d *GCPDisk) readRest(z io.Reader) error {
 // Info implements Image.
 func (d *GCPDisk) Info() Info {
 	return Info{Format: GCP, VirtualSize: d.Size(), Compression: "deflate", Details: []Detail{
-		{"file", d.member.name}, {"tar form", string(d.member.form)}, {"stored bytes", fmt.Sprint(d.member.stored)},
+		{"disk file", d.member.name}, {"tar form", string(d.member.form)}, {"stored bytes", fmt.Sprint(d.member.stored)},
 	}}
 }
 
