@@ -166,7 +166,11 @@ func runCheck(ctx context.Context, a *app, path, formatName string) error {
 		return broken(fmt.Errorf("checking %q: %w", path, err))
 	}
 	info := f.Info()
-	stage.Done(fmt.Sprintf("%s, %s used of %s", info.Format, ui.Bytes(r.Used), ui.Bytes(info.VirtualSize)))
+	if r.NoStructure {
+		stage.Done(fmt.Sprintf("%s, %s", info.Format, ui.Bytes(info.VirtualSize)))
+	} else {
+		stage.Done(fmt.Sprintf("%s, %s used of %s", info.Format, ui.Bytes(r.Used), ui.Bytes(info.VirtualSize)))
+	}
 	brief := "ok"
 	if !r.OK() {
 		brief = "broken"

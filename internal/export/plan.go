@@ -116,12 +116,15 @@ func (p *plan) all() []string {
 
 func (p *plan) checkPath(path string) error {
 	st, err := os.Stat(path)
+	var at *fs.PathError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Lstat(path); err == nil {
 			return fmt.Errorf("output %q is a symbolic link to nothing", path)
 		}
 		return nil
+	case errors.As(err, &at):
+		return fmt.Errorf("output %q: %w", path, at.Err)
 	case err != nil:
 		return fmt.Errorf("output %q: %w", path, err)
 	case st.IsDir():
