@@ -241,3 +241,19 @@ func TestCRCOfParts(t *testing.T) {
 		}
 	}
 }
+
+// TestGCPSpoolIsFreed lets writing fail at the end and in between.
+func TestGCPSpoolIsFreed(t *testing.T) {
+	for _, broken := range []Sink{
+		NewRawWriter(&brokenTarget{create(t, "raw"), 1 << 20}, RawOptions{}),
+		NewGCPWriter(&brokenTarget{create(t, "gcp"), 0}, GCPOptions{TempDir: t.TempDir()}),
+	} {
+		w := NewGCPWriter(discard{}, GCPOptions{TempDir: t.TempDir()})
+		if _, err := Write(context.Background(), &noise{size: 4 << 20}, WriteOptions{}, w, broken); err == nil {
+			t.Fatal("no error of the broken target")
+		}
+		if w.spool != nil {
+			t.Error("the spool file is left open")
+		}
+	}
+}

@@ -170,10 +170,20 @@ func (o *gcpOutput) Write(p []byte) (int, error) {
 // Finish implements Sink: it joins the tar's head, the spool and the tar's end.
 func (w *GCPWriter) Finish(ctx context.Context) (Result, error) {
 	r, err := w.join(ctx)
-	if err := errors.Join(err, w.spool.Close()); err != nil {
+	if err := errors.Join(err, w.release()); err != nil {
 		return Result{}, err
 	}
 	return r, nil
+}
+
+// release implements releaser: it frees the spool.
+func (w *GCPWriter) release() error {
+	if w.spool == nil {
+		return nil
+	}
+	f := w.spool
+	w.spool, w.out = nil, bufferedTarget{}
+	return f.Close()
 }
 
 func (w *GCPWriter) join(ctx context.Context) (Result, error) {

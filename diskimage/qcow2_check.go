@@ -57,6 +57,7 @@ type qcow2Check struct {
 	active []int64          // L2 tables of the disk, 0 where there is none
 	tables map[int64]uint32 // all L2 tables, and how many L1 entries point there
 	done   int64            // L2 tables walked
+	walked int64            // bytes of the tables of snapshots and bitmaps
 }
 
 // header counts the header and keeps its fixed fields.

@@ -43,7 +43,7 @@ func (c *qcow2Check) refcounts(context.Context) error {
 	}
 	c.stored = refcountTable{order: order, blocks: make([]int64, size/8), each: c.cs * 8 >> order,
 		read: func(p []byte, off int64) error { return readFull(c.d.r, p, off) }}
-	c.stored.cache.init(c.cs)
+	c.stored.cache.init(c.cs, 1)
 	seen := map[int64]bool{}
 	return c.entries(at, size/8, "refcount table", func(i int64, e uint64) error {
 		return c.refcountBlock(at+i*8, i, int64(e), seen)
@@ -167,6 +167,17 @@ func (c *qcow2Check) snapshots(ctx context.Context) error {
 	return c.use(start, pos-start, "snapshot table", countTable)
 }
 
+// fits bounds the work: n bytes are the next of the tables of snapshots or
+// bitmaps, which together take no more than the file unless they overlap.
+func (c *qcow2Check) fits(structure string, at, n int64) bool {
+	if n > c.d.fileSize-c.walked {
+		c.result.add(structure, at, "a table of %d bytes, after others of %d, in a file of %d", n, c.walked, c.d.fileSize)
+		return false
+	}
+	c.walked += n
+	return true
+}
+
 // snapshot counts the L1 table of the snapshot whose entry b is at offset pos.
 func (c *qcow2Check) snapshot(b []byte, pos int64, seen map[int64]bool) error {
 	l1 := int64(binary.BigEndian.Uint64(b))
@@ -182,6 +193,9 @@ func (c *qcow2Check) snapshot(b []byte, pos int64, seen map[int64]bool) error {
 		return c.use(l1, entries*8, "snapshot's L1 table", countTable)
 	}
 	seen[l1] = true
+	if !c.fits("snapshot table", pos, entries*8) {
+		return nil
+	}
 	return c.l1Table(l1, entries, "snapshot's L1 table", nil)
 }
 
@@ -245,6 +259,9 @@ func (c *qcow2Check) bitmapDirectory(ctx context.Context, start, size, n int64) 
 			return nil
 		}
 		seen[table] = true
+		if !c.fits("bitmap directory", pos, entries*8) {
+			return nil
+		}
 		if err := c.bitmapTable(table, entries); err != nil {
 			return err
 		}

@@ -287,3 +287,36 @@ func FuzzCheckQCOW2(f *testing.F) {
 		}
 	})
 }
+
+// TestCheckOverlappingSnapshots bounds the work by the file: each of many
+// snapshots claims most of it for its L1 table.
+func TestCheckOverlappingSnapshots(t *testing.T) {
+	path := busyImage(t, "cluster_size=512")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	be := binary.BigEndian
+	b = append(b, make([]byte, -len(b)&511)...)
+	size, snapshots := len(b), 1000
+	be.PutUint32(b[60:], uint32(snapshots))
+	be.PutUint64(b[64:], uint64(size))
+	for i := range snapshots {
+		entry := make([]byte, snapshotFixed)
+		be.PutUint64(entry, uint64(i+1)*512)
+		be.PutUint32(entry[8:], uint32(size/16))
+		b = append(b, entry...)
+	}
+	d, err := OpenQCOW2(bytes.NewReader(b), int64(len(b)), QCOW2ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &qcow2Check{d: d, cs: 512, raw: b[:qcow2HeaderV3], tables: map[int64]uint32{},
+		refs: clusterCounts{pages: map[int64]*[countPage]uint16{}}}
+	if err := c.snapshots(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if c.walked == 0 || c.walked > int64(len(b)) || c.result.Errors < int64(snapshots)-2 {
+		t.Errorf("walked %d bytes of a file of %d, %d problems", c.walked, len(b), c.result.Errors)
+	}
+}

@@ -200,39 +200,3 @@ func (c *decompressor) readPart(r io.ReaderAt, p []byte, in int64, m mapping) er
 	copy(p, c.last[in:])
 	return nil
 }
-
-// l2Cache holds the L2 tables used last, some 4 MiB of them.
-type l2Cache struct {
-	mu    sync.Mutex
-	size  int64
-	limit int
-	byOff map[int64][]byte
-	order []int64 // oldest first
-}
-
-func (c *l2Cache) init(clusterSize int64) {
-	c.size = clusterSize
-	c.limit = int(max(2, 4<<20/clusterSize))
-	c.byOff = map[int64][]byte{}
-}
-
-// get returns the table at off, which it fills with read at need. The result
-// is shared and not to be changed.
-func (c *l2Cache) get(off int64, read func([]byte) error) ([]byte, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if b, ok := c.byOff[off]; ok {
-		return b, nil
-	}
-	b := make([]byte, c.size)
-	if err := read(b); err != nil {
-		return nil, err
-	}
-	if len(c.order) == c.limit {
-		delete(c.byOff, c.order[0])
-		c.order = append(c.order[:0], c.order[1:]...)
-	}
-	c.byOff[off] = b
-	c.order = append(c.order, off)
-	return b, nil
-}

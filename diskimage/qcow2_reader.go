@@ -27,7 +27,7 @@ type QCOW2Disk struct {
 	l1       []int64 // offset of each L2 table, 0 where there is none
 	tables   []int64 // the same offsets, sorted
 	backing  Disk
-	cache    l2Cache
+	cache    tableCache
 	codec    decompressor
 }
 
@@ -39,7 +39,7 @@ func OpenQCOW2(r io.ReaderAt, size int64, opts QCOW2ReadOptions) (*QCOW2Disk, er
 		return nil, err
 	}
 	d := &QCOW2Disk{r: r, fileSize: size, h: h}
-	d.cache.init(h.clusterSize())
+	d.cache.init(h.clusterSize(), 1)
 	d.codec.init(h)
 	if err := d.readL1(); err != nil {
 		return nil, err

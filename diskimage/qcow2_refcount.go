@@ -50,7 +50,7 @@ type refcountTable struct {
 	order  uint    // a refcount has 1<<order bits
 	blocks []int64 // offset of each refcount block, 0 for none, -1 for a bad one
 	each   int64   // refcounts in a block
-	cache  l2Cache
+	cache  tableCache
 	read   func(p []byte, off int64) error
 }
 

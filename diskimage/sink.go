@@ -62,6 +62,12 @@ type extentUser interface {
 	nextExtent(off int64) (start, end int64, err error)
 }
 
+// releaser is a Sink that holds more than its target. Write calls release when
+// it returns, whether or not Finish was called.
+type releaser interface {
+	release() error
+}
+
 // Block is a piece of a disk on its way to the sinks, aligned to its size.
 type Block struct {
 	// Offset is the block's place on the disk.

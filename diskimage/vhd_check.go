@@ -33,7 +33,7 @@ func (d *VHDDisk) Check(ctx context.Context, progress func(done, total int64)) (
 		if err := ctx.Err(); err != nil {
 			return r, err
 		}
-		if err := d.checkBlock(&r, i); err != nil {
+		if err := d.checkBlock(ctx, &r, i); err != nil {
 			return r, err
 		}
 		if progress != nil {
@@ -79,7 +79,7 @@ func (d *VHDDisk) checkOverlap(r *CheckResult) {
 
 // checkBlock checks the place of block i, and the sectors that its bitmap
 // calls unused.
-func (d *VHDDisk) checkBlock(r *CheckResult, i int64) error {
+func (d *VHDDisk) checkBlock(ctx context.Context, r *CheckResult, i int64) error {
 	data, err := d.blockAt(i)
 	if err != nil {
 		r.add("BAT", int64(d.header.tableOffset)+i*4, "%v", err)
@@ -99,6 +99,9 @@ func (d *VHDDisk) checkBlock(r *CheckResult, i int64) error {
 	for j, bits := range bitmap {
 		if bits == 0xff {
 			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		off := int64(j) * int64(len(page))
 		p := page[:min(int64(len(page)), length-off)]

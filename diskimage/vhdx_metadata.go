@@ -79,8 +79,8 @@ func readVHDXItems(r io.ReaderAt, region vhdxSpan) (map[guid][]byte, error) {
 
 // parseVHDXItems checks the values of the items.
 func parseVHDXItems(items map[guid][]byte) (*vhdxMeta, error) {
-	for id, size := range vhdxItemSizes {
-		if size > 0 && items[id] == nil {
+	for _, id := range [...]guid{vhdxFileParameters, vhdxDiskSize, vhdxDiskID, vhdxLogicalSector, vhdxPhysicalSector} {
+		if items[id] == nil {
 			return nil, corruptf("no item %s", id)
 		}
 	}

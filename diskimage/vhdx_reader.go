@@ -28,7 +28,7 @@ type VHDXDisk struct {
 	changes  int        // that the log makes
 	spans    []vhdxSpan // of the file that are no block's
 	bat      vhdxSpan
-	cache    l2Cache // pages of the BAT
+	cache    tableCache // pages of the BAT
 }
 
 // OpenVHDX opens the VHDX image of size bytes in r ([MS-VHDX]). Headers,
@@ -45,7 +45,7 @@ func OpenVHDX(r io.ReaderAt, size int64) (*VHDXDisk, error) {
 	}
 	d := &VHDXDisk{r: r, file: r, fileSize: size, creator: creator}
 	d.holes, _ = r.(Disk)
-	d.cache.init(vhdxBATPage)
+	d.cache.init(vhdxBATPage, 1)
 	if d.head, err = currentVHDXHeader(r, size); err != nil {
 		return nil, err
 	}

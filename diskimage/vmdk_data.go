@@ -30,7 +30,7 @@ func (d *vmdkSparse) readRun(p []byte, off int64) (int, error) {
 	case !d.h.compressed():
 		return d.readPlain(p, off, at+in)
 	case n == d.grain:
-		return d.readGrains(p[:int64(len(p))/d.grain*d.grain], off)
+		return d.readGrains(p[:int64(len(p))/d.grain*d.grain], off, at)
 	}
 	if err := d.readPart(p[:n], off, at); err != nil {
 		return 0, d.grainError(off, at, err)
@@ -72,12 +72,11 @@ type grainReading struct {
 func newGrainReading() any { return new(grainReading) }
 
 // readGrains reads whole grains straight into p, until one is not in order in
-// the file; the first is there.
-func (d *vmdkSparse) readGrains(p []byte, off int64) (int, error) {
+// the file; the first is at first.
+func (d *vmdkSparse) readGrains(p []byte, off, first int64) (int, error) {
 	g := d.scratch.Get().(*grainReading)
 	defer d.scratch.Put(g)
-	end := d.plan(g, off, int64(len(p)))
-	first := g.places[0]
+	end := d.plan(g, off, first, int64(len(p)))
 	g.window = slices.Grow(g.window[:0], int(end-first))[:end-first]
 	if err := readFull(d.r, g.window, first); err != nil {
 		return 0, d.grainError(off, first, err)
@@ -93,14 +92,15 @@ func (d *vmdkSparse) readGrains(p []byte, off int64) (int, error) {
 }
 
 // plan sets g.places to those of the grains from off on that are to be read at
-// once, and returns where in the file they are thought to end.
-func (d *vmdkSparse) plan(g *grainReading, off, n int64) int64 {
-	g.places = g.places[:0]
-	last := int64(0)
-	for pos := off; pos < d.size; pos += d.grain {
+// once, the first of which is at first, and returns where in the file they are
+// thought to end.
+func (d *vmdkSparse) plan(g *grainReading, off, first, n int64) int64 {
+	g.places = append(g.places[:0], first)
+	last := first
+	for pos := off + d.grain; pos < d.size; pos += d.grain {
 		// What is wrong with a later grain is found when it is its turn.
 		at, err := d.lookup(pos)
-		if err != nil || at <= last || len(g.places) > 0 && at-g.places[0] > grainRun {
+		if err != nil || at <= last || at-first > grainRun {
 			break
 		}
 		if pos >= off+n {
@@ -184,7 +184,8 @@ func (z *unpacking) unzlib(p []byte) (int, error) {
 // is likely to be asked for next.
 type partGrain struct {
 	mu   sync.Mutex
-	at   int64 // 0 for none
+	of   *vmdkSparse // nil for none
+	at   int64
 	data []byte
 }
 
@@ -192,20 +193,20 @@ type partGrain struct {
 // hold no more than the disk does.
 func (d *vmdkSparse) readPart(p []byte, off, at int64) error {
 	in := off % d.grain
-	c := &d.part
+	c := &d.shared.part
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.at != at {
+	if c.of != d || c.at != at {
 		g := d.scratch.Get().(*grainReading)
 		defer d.scratch.Put(g)
 		g.places, g.window = append(g.places[:0], at), g.window[:0]
-		c.at = 0
+		c.of = nil
 		c.data = slices.Grow(c.data[:0], int(d.grain))[:d.grain]
 		n, err := d.unpackSome(g, c.data, off-in, at)
 		if err != nil {
 			return err
 		}
-		c.data, c.at = c.data[:n], at
+		c.data, c.of, c.at = c.data[:n], d, at
 	}
 	if in+int64(len(p)) > int64(len(c.data)) {
 		return corruptf("inflating: grain has %d bytes, want at least %d", len(c.data), in+int64(len(p)))

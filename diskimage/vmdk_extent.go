@@ -17,19 +17,34 @@ type vmdkSparse struct {
 	grain    int64    // bytes of one
 	gd       []uint32 // sector of each grain table, 0 where there is none
 	tables   []uint32 // the same, sorted
-	cache    l2Cache
+	cache    tableCache
 	scratch  sync.Pool // of *grainReading
-	part     partGrain
+	shared   *vmdkShared
+}
+
+// vmdkShared is what the extents of a disk share, so that the memory they take
+// does not grow with their number.
+type vmdkShared struct {
+	extents int   // how many there are at most
+	room    int64 // bytes left for grain directories
+	part    partGrain
+}
+
+func newVMDKShared(extents int) *vmdkShared {
+	return &vmdkShared{extents: extents, room: maxGDBytes}
 }
 
 // openVMDKSparse opens the sparse extent of size bytes in r.
-func openVMDKSparse(r io.ReaderAt, size int64) (*vmdkSparse, error) {
+func openVMDKSparse(r io.ReaderAt, size int64, shared *vmdkShared) (*vmdkSparse, error) {
 	h, err := parseVMDKHeader(r, size)
 	if err != nil {
 		return nil, err
 	}
-	d := &vmdkSparse{r: r, fileSize: size, h: h, size: int64(h.capacity) * vmdkSector, grain: h.grainBytes()}
-	d.cache.init(h.tableSectors() * vmdkSector)
+	if shared.room -= h.tables() * 4; shared.room < 0 {
+		return nil, unsupportedf("reading vmdk header: the grain directories of all extents take more than %d bytes", maxGDBytes)
+	}
+	d := &vmdkSparse{r: r, fileSize: size, h: h, size: int64(h.capacity) * vmdkSector, grain: h.grainBytes(), shared: shared}
+	d.cache.init(h.tableSectors()*vmdkSector, shared.extents)
 	d.scratch.New = newGrainReading
 	return d, d.readDirectory()
 }

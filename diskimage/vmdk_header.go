@@ -32,7 +32,8 @@ const (
 
 	vmdkDescriptorSectors = 20 // QEMU reads that many, whatever the header says
 	vmdkMaxSectors        = 1 << 32
-	// maxGDBytes bounds a grain directory: 256 TiB of disk in grains of 64 KiB.
+	// maxGDBytes bounds the grain directories of a disk: 256 TiB in grains of
+	// 64 KiB.
 	maxGDBytes      = 32 << 20
 	vmdkMarkerBytes = 12             // of a grain: uint64 LBA, uint32 size
 	vmdkFooterBytes = 3 * vmdkSector // marker, footer and end-of-stream marker

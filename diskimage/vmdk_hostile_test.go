@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -328,4 +329,60 @@ func FuzzOpenVMDK(f *testing.F) {
 			d.Check(context.Background(), nil)
 		}
 	})
+}
+
+// TestVMDKTableDropped reads a grain that has been found while its table, since
+// dropped from the cache, can no longer be read.
+func TestVMDKTableDropped(t *testing.T) {
+	b := smallVMDK(t, VMDKStreamOptimized)
+	d, err := OpenVMDK(bytes.NewReader(b), int64(len(b)), VMDKReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.extents[0].disk.(*vmdkSparse)
+	at, err := s.lookup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.r = bytes.NewReader(nil)
+	s.cache.init(s.cache.size, 1)
+	if _, err := s.readGrains(make([]byte, 2*vmdkGrainSize), 0, at); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want the error of the file", err)
+	}
+}
+
+// TestVMDKManyDirectories has a descriptor name one sparse extent with a large
+// grain directory again and again.
+func TestVMDKManyDirectories(t *testing.T) {
+	h := vmdkHeader{version: 1, capacity: maxGDBytes / 4 * vmdkTableEntries, grainSize: 1, tableEntries: vmdkTableEntries, gdOffset: 1}
+	size := int64(vmdkSector + maxGDBytes)
+	extent := &sparseBytes{head: h.encode(), size: size}
+	text := vmdkDescriptorMagic + "\nversion=1\ncreateType=\"twoGbMaxExtentSparse\"\n"
+	text += strings.Repeat("RW 1 SPARSE \"x.vmdk\"\n", 1000)
+	opened := 0
+	d, err := OpenVMDK(strings.NewReader(text), int64(len(text)), VMDKReadOptions{OpenExtent: func(string) (Disk, error) {
+		opened++
+		return extent, nil
+	}})
+	if !errors.Is(err, ErrUnsupported) || opened > 4 {
+		t.Errorf("got %v, %v after %d extents, want a refusal of the second", d, err, opened)
+	}
+}
+
+// sparseBytes is a file with zeros behind its head.
+type sparseBytes struct {
+	head []byte
+	size int64
+}
+
+func (s *sparseBytes) Size() int64                                    { return s.size }
+func (s *sparseBytes) NextData(off int64) (start, end int64, _ error) { return off, s.size, nil }
+func (s *sparseBytes) ReadAt(p []byte, off int64) (int, error) {
+	n := int(max(0, min(int64(len(p)), s.size-off)))
+	clear(p[:n])
+	copy(p[:n], s.head[min(off, int64(len(s.head))):])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }

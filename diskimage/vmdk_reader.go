@@ -50,7 +50,7 @@ func OpenVMDK(r io.ReaderAt, size int64, opts VMDKReadOptions) (*VMDKDisk, error
 	case vmdkDescriptorMagic[:4]:
 		return openDescriptorFile(r, size, opts)
 	}
-	s, err := openVMDKSparse(r, size)
+	s, err := openVMDKSparse(r, size, newVMDKShared(1))
 	if err != nil {
 		return nil, err
 	}
@@ -71,12 +71,13 @@ func openDescriptorFile(r io.ReaderAt, size int64, opts VMDKReadOptions) (*VMDKD
 		return nil, corruptf("reading vmdk descriptor: no extents")
 	}
 	d := &VMDKDisk{desc: desc}
+	shared := newVMDKShared(len(desc.extents))
 	for i, line := range desc.extents {
 		e := vmdkExtent{start: d.size, size: line.sectors * vmdkSector, name: line.name}
 		if e.size > 1<<62-d.size {
 			return nil, errors.Join(corruptf("reading vmdk descriptor: extents of more than 2^62 bytes"), d.Close())
 		}
-		if err := e.open(line, opts); err != nil {
+		if err := e.open(line, opts, shared); err != nil {
 			return nil, errors.Join(fmt.Errorf("extent %d, %.80q: %w", i, line.name, err), e.close(), d.Close())
 		}
 		d.extents = append(d.extents, e)
@@ -86,7 +87,7 @@ func openDescriptorFile(r io.ReaderAt, size int64, opts VMDKReadOptions) (*VMDKD
 }
 
 // open opens the extent's file. VMFS is FLAT by another name.
-func (e *vmdkExtent) open(line extentLine, opts VMDKReadOptions) error {
+func (e *vmdkExtent) open(line extentLine, opts VMDKReadOptions, shared *vmdkShared) error {
 	switch line.kind {
 	case "ZERO":
 		return nil
@@ -107,7 +108,7 @@ func (e *vmdkExtent) open(line extentLine, opts VMDKReadOptions) error {
 	}
 	e.disk, e.base = e.file, line.offset*vmdkSector
 	if line.kind == "SPARSE" {
-		s, err := openVMDKSparse(e.file, e.file.Size())
+		s, err := openVMDKSparse(e.file, e.file.Size(), shared)
 		if err != nil {
 			return err
 		}

@@ -36,6 +36,7 @@ type WriteOptions struct {
 // every sink. The results are in the order of the sinks. After an error, or
 // when ctx is cancelled, the targets hold unusable parts of images.
 func Write(ctx context.Context, d Disk, opts WriteOptions, sinks ...Sink) ([]Result, error) {
+	defer release(sinks)
 	e, err := newEngine(d, opts, sinks)
 	if err != nil {
 		return nil, err
@@ -80,6 +81,15 @@ func Write(ctx context.Context, d Disk, opts WriteOptions, sinks ...Sink) ([]Res
 		opts.Progress(e.size, e.size)
 	}
 	return results, err
+}
+
+// release frees what sinks still hold after an error, which is the one to tell.
+func release(sinks []Sink) {
+	for _, s := range sinks {
+		if r, ok := s.(releaser); ok {
+			_ = r.release()
+		}
+	}
 }
 
 // finish finishes all sinks at once. What a digest still has to hash is hashed
