@@ -43,9 +43,9 @@ func OpenGCP(r io.ReaderAt, size int64, opts GCPReadOptions) (*GCPDisk, error) {
 	case err == nil:
 		return d, nil
 	case in.err != nil:
-		return nil, fmt.Errorf("reading GCP archive: %w", in.err)
+		return nil, fmt.Errorf("reading gcp archive: %w", in.err)
 	}
-	return nil, fmt.Errorf("unpacking GCP archive: %w", err)
+	return nil, fmt.Errorf("unpacking gcp archive: %w", err)
 }
 
 // sourceErrors remembers what went wrong with reading, to tell it from what is

@@ -70,15 +70,15 @@ func (w *GCPWriter) Begin(size int64) error {
 		w.mtime = w.opts.Timestamp.Unix()
 	}
 	if w.mtime < 0 || w.mtime > math.MaxUint32 {
-		return fmt.Errorf("GCP time stamp %s: want one from 1970 to 2106", w.opts.Timestamp.UTC().Format(time.RFC3339))
+		return fmt.Errorf("gcp time stamp %s: want one from 1970 to 2106", w.opts.Timestamp.UTC().Format(time.RFC3339))
 	}
 	w.size = max(1, ceilDiv(size, gcpUnit)) * gcpUnit
 	if err := w.t.Truncate(0); err != nil {
-		return fmt.Errorf("emptying GCP target: %w", err)
+		return fmt.Errorf("emptying gcp target: %w", err)
 	}
 	var err error
 	if w.spool, err = unlinkedTemp(w.opts.TempDir); err != nil {
-		return fmt.Errorf("making a spool file for GCP: %w", err)
+		return fmt.Errorf("making a spool file for gcp: %w", err)
 	}
 	w.out.t = w.spool
 	return nil
@@ -134,7 +134,7 @@ func (w *GCPWriter) commit(off int64, pieces []gcpPiece) error {
 		}
 		for _, part := range [2][]byte{p.body, p.end} {
 			if err := w.out.write(part, w.packed); err != nil {
-				return fmt.Errorf("GCP spool: %w", err)
+				return fmt.Errorf("gcp spool: %w", err)
 			}
 			w.packed += int64(len(part))
 		}
@@ -188,7 +188,7 @@ func (w *GCPWriter) release() error {
 
 func (w *GCPWriter) join(ctx context.Context) (Result, error) {
 	if err := w.out.flush(); err != nil {
-		return Result{}, fmt.Errorf("GCP spool: %w", err)
+		return Result{}, fmt.Errorf("gcp spool: %w", err)
 	}
 	to := &gcpOutput{t: w.t}
 	if !w.opts.NoDigest {
@@ -269,7 +269,7 @@ func (w *GCPWriter) copySpool(ctx context.Context, out io.Writer) error {
 		}
 		p := buf[:min(int64(len(buf)), w.packed-off)]
 		if err := readFull(w.spool, p, off); err != nil {
-			return fmt.Errorf("reading GCP spool at offset %#x: %w", off, err)
+			return fmt.Errorf("reading gcp spool at offset %#x: %w", off, err)
 		}
 		if _, err := out.Write(p); err != nil {
 			return err

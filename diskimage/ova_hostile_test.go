@@ -109,8 +109,8 @@ func TestHostileOVATar(t *testing.T) {
 		kind error
 		want string
 	}{
-		{"nothing", nil, ErrUnsupported, "without an .ovf file, so no OVA (has no files)"},
-		{"no descriptor", pack(t, part{"disk.raw", []byte("x")}, part{"ovf", nil}), ErrUnsupported, `without an .ovf file, so no OVA (has "disk.raw", "ovf")`},
+		{"nothing", nil, ErrUnsupported, "without an .ovf file, so no ova (has no files)"},
+		{"no descriptor", pack(t, part{"disk.raw", []byte("x")}, part{"ovf", nil}), ErrUnsupported, `without an .ovf file, so no ova (has "disk.raw", "ovf")`},
 		{"two descriptors", pack(t, part{"a.ovf", nil}, part{"b.ovf", nil}), ErrCorrupt, `2 descriptors: "a.ovf", "b.ovf", want one`},
 		{"same name", pack(t, part{"a.ovf", nil}, part{"a.ovf", nil}), ErrCorrupt, `offset 0x400: second member "a.ovf"`},
 		{"many", manyMembers(t, maxMembers+1), ErrUnsupported, "more than 1000 members"},

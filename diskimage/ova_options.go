@@ -95,26 +95,26 @@ const maxOVAText = 64 << 10
 func (o *OVAOptions) check() error {
 	switch {
 	case !plainName.MatchString(o.Name):
-		return fmt.Errorf("OVA name %q, want up to 80 letters, digits, '.', '_' and '-', a letter or digit first", o.Name)
+		return fmt.Errorf("ova name %q, want up to 80 letters, digits, '.', '_' and '-', a letter or digit first", o.Name)
 	case o.HardwareVersion < 10 || o.HardwareVersion > 99:
-		return fmt.Errorf("OVA hardware version %d, want 10 to 99", o.HardwareVersion)
+		return fmt.Errorf("ova hardware version %d, want 10 to 99", o.HardwareVersion)
 	case o.MemoryMiB < 4 || o.MemoryMiB%4 != 0 || o.MemoryMiB > 24<<20:
-		return fmt.Errorf("OVA memory of %d MiB, want a multiple of 4 up to 24 TiB", o.MemoryMiB)
+		return fmt.Errorf("ova memory of %d MiB, want a multiple of 4 up to 24 TiB", o.MemoryMiB)
 	case o.CPUs < 1 || o.CPUs > 768:
-		return fmt.Errorf("OVA with %d CPUs, want 1 to 768", o.CPUs)
+		return fmt.Errorf("ova with %d CPUs, want 1 to 768", o.CPUs)
 	case !guestID.MatchString(o.OSType):
-		return fmt.Errorf("OVA OS type %q, want a VMware guest identifier such as debian12_64Guest", o.OSType)
+		return fmt.Errorf("ova OS type %q, want a VMware guest identifier such as debian12_64Guest", o.OSType)
 	case o.Firmware != "efi" && o.Firmware != "bios":
-		return fmt.Errorf("OVA firmware %q, want efi or bios", o.Firmware)
+		return fmt.Errorf("ova firmware %q, want efi or bios", o.Firmware)
 	case o.Timestamp.Unix() < 0 || o.Timestamp.Unix() >= maxOctalField:
-		return fmt.Errorf("OVA time stamp %s, want 1970 to 2242", o.Timestamp.UTC().Format(time.RFC3339))
+		return fmt.Errorf("ova time stamp %s, want 1970 to 2242", o.Timestamp.UTC().Format(time.RFC3339))
 	}
 	for _, t := range []struct{ name, text, allowed string }{
 		{"network", o.Network, ""}, {"product", o.Product, ""}, {"vendor", o.Vendor, ""}, {"version", o.Version, ""},
 		{"product URL", o.ProductURL, ""}, {"vendor URL", o.VendorURL, ""}, {"annotation", o.Annotation, "\n\t"},
 	} {
 		if err := checkText(t.text, t.allowed); err != nil {
-			return fmt.Errorf("OVA %s %.80q: %w", t.name, t.text, err)
+			return fmt.Errorf("ova %s %.80q: %w", t.name, t.text, err)
 		}
 	}
 	return nil

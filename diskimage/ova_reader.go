@@ -27,11 +27,11 @@ func OpenOVA(r io.ReaderAt, size int64) (*OVADisk, error) {
 	d := &OVADisk{file: r, members: members}
 	switch found := members.withSuffix(".ovf"); len(found) {
 	case 0:
-		return nil, unsupportedf("tar archive without an .ovf file, so no OVA (has %s)", members.names())
+		return nil, unsupportedf("tar archive without an .ovf file, so no ova (has %s)", members.names())
 	case 1:
 		d.ovf = found[0]
 	default:
-		return nil, corruptf("OVA with %d descriptors: %s, want one", len(found), found.names())
+		return nil, corruptf("ova with %d descriptors: %s, want one", len(found), found.names())
 	}
 	b, err := d.ovf.read(r, maxOVF)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -207,6 +208,7 @@ func TestReadQEMUs(t *testing.T) {
 		"plain-512":   {"-o", "cluster_size=512"},
 		"plain-2M":    {"-o", "cluster_size=2M"},
 		"prealloc":    {"-o", "preallocation=metadata"},
+		"prealloc-4k": {"-o", "preallocation=metadata,cluster_size=4k"}, // an L2 table for each 2 MiB
 		"refcount64":  {"-o", "refcount_bits=64"},
 		"refcount1":   {"-c", "-o", "refcount_bits=16,lazy_refcounts=on"},
 		"deflate-512": {"-c", "-o", "cluster_size=512"},
@@ -217,6 +219,9 @@ func TestReadQEMUs(t *testing.T) {
 		}
 		path := rawFile(t, disk.size, disk.puts...)
 		for name, args := range how {
+			if strings.HasPrefix(name, "prealloc") && disk.size > 1<<30 {
+				continue // qemu-img writes all of it
+			}
 			t.Run(disk.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				out := filepath.Join(t.TempDir(), "theirs.qcow2")

@@ -48,10 +48,10 @@ func (d *VHDDisk) checkCopy(r *CheckResult) error {
 	n := min(vhdFooterSize, int(d.fileSize-d.footerAt)) // an old footer lacks a byte
 	footer, head := make([]byte, n), make([]byte, n)
 	if err := readFull(d.r, footer, d.footerAt); err != nil {
-		return fmt.Errorf("reading VHD footer at offset %#x: %w", d.footerAt, err)
+		return fmt.Errorf("reading vhd footer at offset %#x: %w", d.footerAt, err)
 	}
 	if err := readFull(d.r, head, 0); err != nil {
-		return fmt.Errorf("reading copy of the VHD footer at offset 0: %w", err)
+		return fmt.Errorf("reading copy of the vhd footer at offset 0: %w", err)
 	}
 	if !bytes.Equal(footer, head) {
 		r.add("copy of the footer", 0, "differs from the footer at offset %#x", d.footerAt)
@@ -106,7 +106,7 @@ func (d *VHDDisk) checkBlock(ctx context.Context, r *CheckResult, i int64) error
 		off := int64(j) * int64(len(page))
 		p := page[:min(int64(len(page)), length-off)]
 		if err := readFull(d.r, p, data+off); err != nil {
-			return fmt.Errorf("reading VHD data at offset %#x: %w", data+off, err)
+			return fmt.Errorf("reading vhd data at offset %#x: %w", data+off, err)
 		}
 		for s := range len(p) / vhdSector {
 			if bits<<s&0x80 == 0 && !isZero(p[s*vhdSector:(s+1)*vhdSector]) {

@@ -116,13 +116,13 @@ func vhdChecksum(b []byte, off int) uint32 {
 func parseVHDFooter(b []byte, off int64) (*vhdFooter, error) {
 	be := binary.BigEndian
 	if string(b[:8]) != vhdCookie {
-		return nil, corruptf("reading VHD footer at offset %#x: cookie %q, want %q", off, b[:8], vhdCookie)
+		return nil, corruptf("reading vhd footer at offset %#x: cookie %q, want %q", off, b[:8], vhdCookie)
 	}
 	if got, want := be.Uint32(b[64:]), vhdChecksum(b, 64); got != want {
-		return nil, corruptf("reading VHD footer at offset %#x: checksum %#08x, want %#08x", off, got, want)
+		return nil, corruptf("reading vhd footer at offset %#x: checksum %#08x, want %#08x", off, got, want)
 	}
 	if v := be.Uint32(b[12:]); v>>16 != vhdVersion>>16 {
-		return nil, unsupportedf("reading VHD footer at offset %#x: version %d.%d (have 1.0)", off, v>>16, v&0xffff)
+		return nil, unsupportedf("reading vhd footer at offset %#x: version %d.%d (have 1.0)", off, v>>16, v&0xffff)
 	}
 	f := &vhdFooter{
 		dataOffset: be.Uint64(b[16:]), timestamp: be.Uint32(b[24:]),
@@ -131,15 +131,15 @@ func parseVHDFooter(b []byte, off int64) (*vhdFooter, error) {
 		diskType: be.Uint32(b[60:]), uuid: [16]byte(b[68:]), savedState: b[84] != 0,
 	}
 	if f.currentSize > 1<<62 || f.currentSize%vhdSector != 0 {
-		return nil, corruptf("reading VHD footer at offset %#x: current size %#x, want a multiple of 512 up to 2^62", off, f.currentSize)
+		return nil, corruptf("reading vhd footer at offset %#x: current size %#x, want a multiple of 512 up to 2^62", off, f.currentSize)
 	}
 	switch f.diskType {
 	case vhdFixed, vhdDynamic:
 		return f, nil
 	case vhdDifferencing:
-		return nil, unsupportedf("reading VHD footer at offset %#x: differencing image (disk type 4), which needs its parent", off)
+		return nil, unsupportedf("reading vhd footer at offset %#x: differencing image (disk type 4), which needs its parent", off)
 	}
-	return nil, unsupportedf("reading VHD footer at offset %#x: disk type %d (have fixed 2, dynamic 3)", off, f.diskType)
+	return nil, unsupportedf("reading vhd footer at offset %#x: disk type %d (have fixed 2, dynamic 3)", off, f.diskType)
 }
 
 // diskSize is the guest-visible size in bytes. Virtual PC, and QEMU unless told
@@ -162,7 +162,7 @@ func vhdTimestamp(t time.Time) (uint32, error) {
 	}
 	s := t.Unix() - vhdEpoch.Unix()
 	if s < 0 || s > math.MaxUint32 {
-		return 0, fmt.Errorf("VHD time stamp %s: want one from 2000 to 2136", t.UTC().Format(time.RFC3339))
+		return 0, fmt.Errorf("vhd time stamp %s: want one from 2000 to 2136", t.UTC().Format(time.RFC3339))
 	}
 	return uint32(s), nil
 }

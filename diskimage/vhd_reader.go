@@ -44,7 +44,7 @@ func OpenVHD(r io.ReaderAt, size int64) (*VHDDisk, error) {
 		return d, nil
 	}
 	if d.size > d.footerAt {
-		return nil, corruptf("reading VHD footer at offset %#x: disk of %d bytes, but only %d are before it", d.footerAt, d.size, d.footerAt)
+		return nil, corruptf("reading vhd footer at offset %#x: disk of %d bytes, but only %d are before it", d.footerAt, d.size, d.footerAt)
 	}
 	return d, nil
 }
@@ -53,13 +53,13 @@ func OpenVHD(r io.ReaderAt, size int64) (*VHDDisk, error) {
 // images, at the head.
 func (d *VHDDisk) readFooter() error {
 	if d.fileSize < vhdOldFooter {
-		return corruptf("reading VHD footer: file has %d bytes, want at least %d", d.fileSize, vhdOldFooter)
+		return corruptf("reading vhd footer: file has %d bytes, want at least %d", d.fileSize, vhdOldFooter)
 	}
 	b := make([]byte, vhdFooterSize+1) // one more, for a short footer's last byte
 	tail := b[:min(d.fileSize, vhdFooterSize)]
 	at := d.fileSize - int64(len(tail))
 	if err := readFull(d.r, tail, at); err != nil {
-		return fmt.Errorf("reading VHD footer at offset %#x: %w", at, err)
+		return fmt.Errorf("reading vhd footer at offset %#x: %w", at, err)
 	}
 	if !strings.HasPrefix(string(b), vhdCookie) && strings.HasPrefix(string(b[1:]), vhdCookie) {
 		b, at = b[1:], at+1
@@ -74,7 +74,7 @@ func (d *VHDDisk) readFooter() error {
 	}
 	head := make([]byte, vhdFooterSize)
 	if err := readFull(d.r, head, 0); err != nil {
-		return fmt.Errorf("reading copy of the VHD footer at offset 0: %w", err)
+		return fmt.Errorf("reading copy of the vhd footer at offset 0: %w", err)
 	}
 	f, headErr := parseVHDFooter(head, 0)
 	switch {
@@ -93,7 +93,7 @@ func (d *VHDDisk) readFooter() error {
 func (d *VHDDisk) readHead() error {
 	at := d.footer.dataOffset
 	if d.fileSize < vhdHeaderSize || at > uint64(d.fileSize)-vhdHeaderSize {
-		return corruptf("reading VHD footer at offset %#x: dynamic disk header at offset %#x reaches past the end of the file at %#x", d.footerAt, at, d.fileSize)
+		return corruptf("reading vhd footer at offset %#x: dynamic disk header at offset %#x reaches past the end of the file at %#x", d.footerAt, at, d.fileSize)
 	}
 	b := make([]byte, vhdHeaderSize)
 	if err := readFull(d.r, b, int64(at)); err != nil {
@@ -251,7 +251,7 @@ func (d *VHDDisk) readPiece(p []byte, off int64) error {
 		host = at + off%d.blockSize
 	}
 	if err := readFull(d.r, p, host); err != nil {
-		return fmt.Errorf("reading VHD data at offset %#x: %w", host, err)
+		return fmt.Errorf("reading vhd data at offset %#x: %w", host, err)
 	}
 	return nil
 }

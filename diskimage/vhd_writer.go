@@ -86,7 +86,7 @@ func (w *VHDWriter) Begin(size int64) error {
 		creatorOS: [4]byte{'W', 'i', '2', 'k'}, uuid: w.opts.UUID,
 	}
 	if err := w.t.Truncate(0); err != nil {
-		return fmt.Errorf("emptying VHD target: %w", err)
+		return fmt.Errorf("emptying vhd target: %w", err)
 	}
 	switch w.opts.Subformat {
 	case VHDFixed:
@@ -94,7 +94,7 @@ func (w *VHDWriter) Begin(size int64) error {
 	case VHDDynamic:
 		return w.beginDynamic()
 	}
-	return fmt.Errorf("VHD subformat %q, want %q or %q", w.opts.Subformat, VHDFixed, VHDDynamic)
+	return fmt.Errorf("vhd subformat %q, want %q or %q", w.opts.Subformat, VHDFixed, VHDDynamic)
 }
 
 func (w *VHDWriter) setSize(size int64) {
@@ -109,7 +109,7 @@ func (w *VHDWriter) beginFixed() error {
 	size := max(1, ceilDiv(w.size, vhdMiB)) * vhdMiB
 	w.setSize(size)
 	if err := w.t.Truncate(size + vhdFooterSize); err != nil {
-		return fmt.Errorf("sizing VHD target to %d bytes: %w", size+vhdFooterSize, err)
+		return fmt.Errorf("sizing vhd target to %d bytes: %w", size+vhdFooterSize, err)
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (w *VHDWriter) Finish(ctx context.Context) (Result, error) {
 	size := int64(w.footer.currentSize)
 	footer := w.footer.encode()
 	if _, err := w.t.WriteAt(footer, size); err != nil {
-		return Result{}, fmt.Errorf("writing VHD footer at offset %#x: %w", size, err)
+		return Result{}, fmt.Errorf("writing vhd footer at offset %#x: %w", size, err)
 	}
 	r := Result{Format: VHD, Size: size + vhdFooterSize}
 	if w.digest == nil {
@@ -169,10 +169,10 @@ const (
 func (w *VHDWriter) beginDynamic() error {
 	block := int64(w.opts.BlockSize)
 	if block != DefaultVHDBlockSize && block != 512<<10 {
-		return fmt.Errorf("VHD block size %d, want %d or %d", block, DefaultVHDBlockSize, 512<<10)
+		return fmt.Errorf("vhd block size %d, want %d or %d", block, DefaultVHDBlockSize, 512<<10)
 	}
 	if w.size > vhdMaxDynamic {
-		return fmt.Errorf("dynamic VHD of %d bytes: readers take at most %d (2040 GiB), use VHDX", w.size, int64(vhdMaxDynamic))
+		return fmt.Errorf("dynamic vhd of %d bytes: readers take at most %d (2040 GiB), use vhdx", w.size, int64(vhdMaxDynamic))
 	}
 	w.footer.diskType, w.footer.dataOffset = vhdDynamic, vhdHeaderAt
 	w.setSize(ceilDiv(w.size, vhdSector) * vhdSector)
@@ -228,7 +228,7 @@ func (w *VHDWriter) takeBlock(i int64) error {
 	bitmap := vhdBitmapSize(int64(w.opts.BlockSize))
 	at := ceilDiv(w.next+bitmap, holeUnit)*holeUnit - bitmap
 	if at/vhdSector >= vhdNoBlock {
-		return fmt.Errorf("dynamic VHD: block %d would be at offset %#x, past what the BAT can point at: use larger blocks", i, at)
+		return fmt.Errorf("dynamic vhd: block %d would be at offset %#x, past what the BAT can point at: use larger blocks", i, at)
 	}
 	w.bat[i] = uint32(at / vhdSector)
 	w.next = at + bitmap + int64(w.opts.BlockSize)
@@ -245,10 +245,10 @@ func (w *VHDWriter) finishDynamic(ctx context.Context) (Result, error) {
 	header := vhdHeader{vhdTableAt, uint32(len(w.bat)), uint32(w.opts.BlockSize)}
 	head := append(append(footer[:vhdFooterSize:vhdFooterSize], header.encode()...), w.table()...)
 	if _, err := w.t.WriteAt(footer, w.next); err != nil {
-		return Result{}, fmt.Errorf("writing VHD footer at offset %#x: %w", w.next, err)
+		return Result{}, fmt.Errorf("writing vhd footer at offset %#x: %w", w.next, err)
 	}
 	if _, err := w.t.WriteAt(head, 0); err != nil {
-		return Result{}, fmt.Errorf("writing head of dynamic VHD: %w", err)
+		return Result{}, fmt.Errorf("writing head of dynamic vhd: %w", err)
 	}
 	r := Result{Format: VHD, Size: w.next + vhdFooterSize}
 	if w.opts.NoDigest {
@@ -256,7 +256,7 @@ func (w *VHDWriter) finishDynamic(ctx context.Context) (Result, error) {
 	}
 	var err error
 	if r.SHA256, err = hashTarget(ctx, w.t, r.Size); err != nil {
-		return Result{}, fmt.Errorf("hashing VHD file: %w", err)
+		return Result{}, fmt.Errorf("hashing vhd file: %w", err)
 	}
 	return r, nil
 }
