@@ -46,9 +46,9 @@
 // refused by name, as are VDI, LUKS and files packed as a whole. Internal
 // snapshots, bitmaps and refcounts are looked at by Check alone: the active disk
 // is what is read. Files below an image, and the extents of a VMDK, are opened
-// with OpenOptions.Backing only. Nothing is changed in place: a sink writes a new image from
-// its start. Images are not locked; [InUse] tells whether someone else may be
-// changing a file, what to do about it is the caller's decision (see
+// only when OpenOptions allow it. Nothing is changed in place: a sink writes a
+// new image from its start. Images are not locked; [InUse] tells whether someone
+// else may be changing a file, what to do about it is the caller's decision (see
 // OpenOptions.Check).
 //
 // # Files
@@ -70,9 +70,9 @@
 //
 // # Foreign images
 //
-// Every table offset and length is checked before it
-// is used, memory is bounded whatever a header claims, and errors name the
-// structure and its offset; [ErrCorrupt] and [ErrUnsupported] tell the two
-// kinds of refusal apart. A small image can still stand for a very large disk:
-// check [Disk].Size before writing one out.
+// Every table offset and length is checked before it is used, memory is bounded
+// whatever a header claims, and errors name the structure and its offset;
+// [ErrCorrupt] and [ErrUnsupported] tell the two kinds of refusal apart. A small
+// image can still stand for a very large disk: check [Disk].Size before writing
+// one out.
 package diskimage
