@@ -58,3 +58,24 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	}
 	return err
 }
+
+// readRuns is the ReadAt of a disk of the given size: run fills the front of what
+// it gets, which lies within the disk, and tells how much.
+func readRuns(p []byte, off, size int64, run func(p []byte, off int64) (int, error)) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("reading at the negative offset %d", off)
+	}
+	n := 0
+	for n < len(p) && off < size {
+		did, err := run(p[n:min(int64(len(p)), int64(n)+size-off)], off)
+		n += did
+		off += int64(did)
+		if err != nil {
+			return n, err
+		}
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}

@@ -32,7 +32,7 @@ func sum(b []byte) []byte {
 	return b
 }
 
-func putText(at int, text string) func([]byte) []byte {
+func putText(at int, text string) change {
 	return func(b []byte) []byte { copy(b[at:], text); return sum(b) }
 }
 
@@ -57,12 +57,12 @@ func readGCP(t testing.TB, b []byte) error {
 }
 
 func TestHostileGCP(t *testing.T) {
-	run := func(i int, start, length string) func([]byte) []byte {
+	run := func(i int, start, length string) change {
 		return putText(tarMapAt+24*i, fmt.Sprintf("%011s\x00%011s", start, length))
 	}
 	for _, c := range []struct {
 		name   string
-		change func([]byte) []byte
+		change change
 		kind   error
 		want   string // part of the message
 	}{

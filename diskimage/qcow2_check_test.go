@@ -110,7 +110,7 @@ func refcountAt(b []byte, off int) int {
 	return int(binary.BigEndian.Uint64(b[table:])) + off/4096*2
 }
 
-func refcountOf(where func(b []byte) int, v uint16) func([]byte) []byte {
+func refcountOf(where func(b []byte) int, v uint16) change {
 	return func(b []byte) []byte { binary.BigEndian.PutUint16(b[refcountAt(b, where(b)):], v); return b }
 }
 
@@ -120,7 +120,7 @@ func noiseCluster(b []byte) int {
 
 // TestCheckDamage damages an image in ways that leave it readable.
 func TestCheckDamage(t *testing.T) {
-	both := func(fs ...func([]byte) []byte) func([]byte) []byte {
+	both := func(fs ...change) change {
 		return func(b []byte) []byte {
 			for _, f := range fs {
 				b = f(b)
@@ -130,7 +130,7 @@ func TestCheckDamage(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		change func([]byte) []byte
+		change change
 		ok     bool
 		leaked int64
 		differ bool // from qemu-img, which does not look or counts twice
@@ -197,7 +197,7 @@ func TestCheckDamage(t *testing.T) {
 // TestCheckSparse has a header with all a hostile one can claim in a file of
 // 8 TiB that takes no place.
 func TestCheckSparse(t *testing.T) {
-	for name, change := range map[string]func([]byte) []byte{
+	for name, change := range map[string]change{
 		"refcount table": put32(56, 2048), "snapshots": func(b []byte) []byte { return put32(60, 65536)(put64(64, 1<<40)(b)) },
 		"L1": func(b []byte) []byte { return put32(36, 4<<20)(put64(40, 1<<30)(b)) },
 	} {

@@ -2,7 +2,6 @@ package diskimage
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -18,39 +17,18 @@ func smallQCOW2(t testing.TB, c Compression) []byte {
 	r := rand.New(rand.NewPCG(9, 9))
 	path := rawFile(t, 4<<20, put{0, random(r, 12288, true)}, put{12288, random(r, 4096, false)}, put{16384, random(r, 4096, true)},
 		put{3 << 20, random(r, 4096, true)})
-	f := create(t, "small.qcow2")
-	src, err := Open(path, OpenOptions{Format: Raw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	if _, err := Write(context.Background(), src, WriteOptions{}, NewQCOW2Writer(f, QCOW2Options{Compression: c, ClusterSize: 4096})); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func put32(off int, v uint32) func([]byte) []byte {
-	return func(b []byte) []byte { binary.BigEndian.PutUint32(b[off:], v); return b }
-}
-
-func put64(off int, v uint64) func([]byte) []byte {
-	return func(b []byte) []byte { binary.BigEndian.PutUint64(b[off:], v); return b }
+	return imageOf(t, path, func(f *os.File) Sink { return NewQCOW2Writer(f, QCOW2Options{Compression: c, ClusterSize: 4096}) })
 }
 
 func l1At(b []byte) int { return int(binary.BigEndian.Uint64(b[40:])) }
 func l2At(b []byte) int { return int(binary.BigEndian.Uint64(b[l1At(b):]) & entryOffset) }
 
 // inL1 sets an L1 entry, inL2 one of the first L2 table, to what of gives.
-func inL1(i int, of func(b []byte) uint64) func([]byte) []byte {
+func inL1(i int, of func(b []byte) uint64) change {
 	return func(b []byte) []byte { return put64(l1At(b)+8*i, of(b))(b) }
 }
 
-func inL2(i int, of func(b []byte) uint64) func([]byte) []byte {
+func inL2(i int, of func(b []byte) uint64) change {
 	return func(b []byte) []byte { return put64(l2At(b)+8*i, of(b))(b) }
 }
 
@@ -59,7 +37,7 @@ func value(v uint64) func([]byte) uint64 { return func([]byte) uint64 { return v
 func TestHostileQCOW2(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func([]byte) []byte
+		change change
 		kind   error
 		want   string // part of the message
 	}{

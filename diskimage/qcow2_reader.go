@@ -2,7 +2,6 @@ package diskimage
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -319,21 +318,5 @@ func (d *QCOW2Disk) sameKind(off int64) (clusterKind, int64, error) {
 
 // ReadAt implements Disk.
 func (d *QCOW2Disk) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errors.New("reading at a negative offset")
-	}
-	n := 0
-	for n < len(p) && off < d.h.size {
-		want := p[n:min(int64(len(p)), int64(n)+d.h.size-off)]
-		did, err := d.readRun(want, off)
-		n += did
-		off += int64(did)
-		if err != nil {
-			return n, err
-		}
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	return readRuns(p, off, d.h.size, d.readRun)
 }

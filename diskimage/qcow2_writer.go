@@ -270,18 +270,7 @@ func (w *QCOW2Writer) writeTables() error {
 	}
 	cs := w.clusterSize()
 	l1Clusters := ceilDiv(int64(len(w.l1))*8, cs)
-	// The refcount structures count themselves, so their size is a fixed
-	// point; it grows with the number of clusters and settles at once.
-	var blocks, tableClusters int64
-	for {
-		total := int64(len(w.refs)) + blocks + tableClusters + l1Clusters
-		b := ceilDiv(total, cs/2) // entries of 16 bits
-		t := ceilDiv(b*8, cs)
-		if b == blocks && t == tableClusters {
-			break
-		}
-		blocks, tableClusters = b, t
-	}
+	blocks, tableClusters := w.refcountClusters(l1Clusters)
 	if tableClusters*cs > maxRefTableBytes {
 		return fmt.Errorf("qcow2 file of %d bytes needs a refcount table of %d bytes, QEMU accepts %d: use larger clusters",
 			w.next, tableClusters*cs, maxRefTableBytes)
@@ -311,6 +300,22 @@ func (w *QCOW2Writer) writeTables() error {
 		return err
 	}
 	return w.out.flush()
+}
+
+// refcountClusters returns what refcount blocks and table take when more
+// clusters are still to come. They count themselves, so their size is a fixed
+// point; it grows with the number of clusters and settles at once.
+func (w *QCOW2Writer) refcountClusters(more int64) (blocks, table int64) {
+	cs := w.clusterSize()
+	for {
+		total := int64(len(w.refs)) + blocks + table + more
+		b := ceilDiv(total, cs/2) // entries of 16 bits
+		t := ceilDiv(b*8, cs)
+		if b == blocks && t == table {
+			return blocks, table
+		}
+		blocks, table = b, t
+	}
 }
 
 // header returns the first cluster. Deflate images have the shortest version 3

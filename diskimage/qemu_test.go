@@ -280,3 +280,23 @@ func TestBackingChain(t *testing.T) {
 		t.Errorf("opening a loop: %v, want ErrCorrupt", err)
 	}
 }
+
+// imageOf returns the bytes of the image that a sink makes of the raw disk at
+// path.
+func imageOf(t testing.TB, path string, sink func(f *os.File) Sink) []byte {
+	t.Helper()
+	f := create(t, "image")
+	src, err := Open(path, OpenOptions{Format: Raw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	if _, err := Write(context.Background(), src, WriteOptions{}, sink(f)); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

@@ -16,25 +16,12 @@ import (
 func smallVHD(t testing.TB, o VHDOptions) []byte {
 	r := rand.New(rand.NewPCG(9, 9))
 	path := rawFile(t, 3<<20, put{0, random(r, 4096, false)}, put{600 << 10, random(r, 4096, true)}, put{3<<20 - 512, random(r, 512, false)})
-	f := create(t, "small.vhd")
-	src, err := Open(path, OpenOptions{Format: Raw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	if _, err := Write(context.Background(), src, WriteOptions{}, NewVHDWriter(f, o)); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return imageOf(t, path, func(f *os.File) Sink { return NewVHDWriter(f, o) })
 }
 
 // inFooter changes the footer and what copy there is at the head, and makes
 // their checksums right again.
-func inFooter(change func([]byte) []byte) func([]byte) []byte {
+func inFooter(change change) change {
 	return func(b []byte) []byte {
 		for _, f := range [][]byte{b[:vhdFooterSize], b[len(b)-vhdFooterSize:]} {
 			if string(f[:8]) == vhdCookie {
@@ -47,7 +34,7 @@ func inFooter(change func([]byte) []byte) func([]byte) []byte {
 }
 
 // inHeader does the same with the dynamic disk header.
-func inHeader(change func([]byte) []byte) func([]byte) []byte {
+func inHeader(change change) change {
 	return func(b []byte) []byte {
 		h := b[vhdHeaderAt : vhdHeaderAt+vhdHeaderSize]
 		change(h)
@@ -56,14 +43,14 @@ func inHeader(change func([]byte) []byte) func([]byte) []byte {
 	}
 }
 
-func inBAT(i int, v uint32) func([]byte) []byte { return put32(vhdTableAt+4*i, v) }
+func inBAT(i int, v uint32) change { return put32(vhdTableAt+4*i, v) }
 
 func TestHostileVHD(t *testing.T) {
 	noEnd := func(b []byte) []byte { return b[:len(b)-vhdFooterSize] }
 	for _, c := range []struct {
 		name   string
 		kind   VHDSubformat
-		change func([]byte) []byte
+		change change
 		is     error
 		want   string // part of the message
 	}{
@@ -172,7 +159,7 @@ func TestCheckVHD(t *testing.T) {
 	entry := func(b []byte, i int) uint32 { return binary.BigEndian.Uint32(b[vhdTableAt+4*i:]) }
 	for _, c := range []struct {
 		name   string
-		change func([]byte) []byte
+		change change
 		want   string
 	}{
 		{"shared", func(b []byte) []byte { return inBAT(1, entry(b, 0))(b) }, "BAT at offset 0x604: block 1 at sector 0x7 overlaps block 0"},

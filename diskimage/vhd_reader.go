@@ -215,43 +215,26 @@ func (d *VHDDisk) NextData(off int64) (start, end int64, err error) {
 // ReadAt implements Disk. The sector bitmaps are not looked at, as QEMU and
 // Hyper-V do it: sectors never written are zero in the file too.
 func (d *VHDDisk) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errors.New("reading at a negative offset")
-	}
-	n := 0
-	for n < len(p) && off < d.size {
-		want := p[n:min(int64(len(p)), int64(n)+d.size-off)]
-		if d.header != nil {
-			want = want[:min(int64(len(want)), d.blockSize-off%d.blockSize)]
-		}
-		if err := d.readPiece(want, off); err != nil {
-			return n, err
-		}
-		n += len(want)
-		off += int64(len(want))
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	return readRuns(p, off, d.size, d.readRun)
 }
 
-// readPiece reads p, which lies within one block.
-func (d *VHDDisk) readPiece(p []byte, off int64) error {
+// readRun fills the front of p, of a dynamic image within the block at off.
+func (d *VHDDisk) readRun(p []byte, off int64) (int, error) {
 	host := off
 	if d.header != nil {
 		at, err := d.blockAt(off / d.blockSize)
 		if err != nil {
-			return err
+			return 0, err
 		}
+		p = p[:min(int64(len(p)), d.blockSize-off%d.blockSize)]
 		if at == 0 {
 			clear(p)
-			return nil
+			return len(p), nil
 		}
 		host = at + off%d.blockSize
 	}
 	if err := readFull(d.r, p, host); err != nil {
-		return fmt.Errorf("reading vhd data at offset %#x: %w", host, err)
+		return 0, fmt.Errorf("reading vhd data at offset %#x: %w", host, err)
 	}
-	return nil
+	return len(p), nil
 }

@@ -16,20 +16,7 @@ import (
 func smallVHDX(t testing.TB, o VHDXOptions) []byte {
 	r := rand.New(rand.NewPCG(9, 9))
 	path := rawFile(t, 5<<20+512, put{1 << 20, random(r, 9000, true)}, put{3<<20 - 4096, random(r, 4096, false)}, put{5 << 20, random(r, 512, true)})
-	f := create(t, "small.vhdx")
-	src, err := Open(path, OpenOptions{Format: Raw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	if _, err := Write(context.Background(), src, WriteOptions{}, NewVHDXWriter(f, o)); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return imageOf(t, path, func(f *os.File) Sink { return NewVHDXWriter(f, o) })
 }
 
 // readVHDX opens the image and reads all its data, at most 16 MiB of it.
@@ -63,26 +50,20 @@ func readSome(d *VHDXDisk) error {
 	return nil
 }
 
-// vhdxEdit changes bytes of an image and makes checksums right again.
-type vhdxEdit func(b []byte) []byte
-
-func vhdxBytes(at int, p ...byte) vhdxEdit {
+func vhdxBytes(at int, p ...byte) change {
 	return func(b []byte) []byte { copy(b[at:], p); return b }
 }
-
-func vhdxPut32(at int, v uint32) vhdxEdit { return vhdxBytes(at, le32Bytes(v)...) }
-func vhdxPut64(at int, v uint64) vhdxEdit { return vhdxBytes(at, le64Bytes(v)...) }
 
 func le32Bytes(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
 func le64Bytes(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
 
 // inHeaders changes both headers, inTables both region tables, inItem an item
 // of the metadata, inMeta the metadata table, inVHDXBAT an entry.
-func inHeaders(at int, p []byte) vhdxEdit {
+func inHeaders(at int, p []byte) change {
 	return func(b []byte) []byte { return setHeaders(b, func(h []byte) { copy(h[at:], p) }) }
 }
 
-func inTables(at int, p []byte) vhdxEdit {
+func inTables(at int, p []byte) change {
 	return func(b []byte) []byte {
 		for _, table := range vhdxTablesAt {
 			x := b[table : table+vhdxTableSize]
@@ -93,9 +74,9 @@ func inTables(at int, p []byte) vhdxEdit {
 	}
 }
 
-func inMeta(at int, p []byte) vhdxEdit   { return vhdxBytes(vhdxMetadataAt+at, p...) }
-func inItem(at int, p []byte) vhdxEdit   { return inMeta(vhdxTableSize+at, p) }
-func inVHDXBAT(i int, e uint64) vhdxEdit { return vhdxPut64(vhdxBATAt+8*i, e) }
+func inMeta(at int, p []byte) change   { return vhdxBytes(vhdxMetadataAt+at, p...) }
+func inItem(at int, p []byte) change   { return inMeta(vhdxTableSize+at, p) }
+func inVHDXBAT(i int, e uint64) change { return le64(vhdxBATAt+8*i, e) }
 
 func TestHostileVHDX(t *testing.T) {
 	good := smallVHDX(t, VHDXOptions{})
@@ -103,7 +84,7 @@ func TestHostileVHDX(t *testing.T) {
 	some := mustGUID("00112233445566778899aabbccddeeff")
 	for _, c := range []struct {
 		name   string
-		change vhdxEdit
+		change change
 		kind   error
 		want   string // part of the message
 	}{
@@ -112,7 +93,7 @@ func TestHostileVHDX(t *testing.T) {
 		{"cut log", func(b []byte) []byte { return b[:1<<20] }, ErrCorrupt, "log of 1048576 bytes at offset 0x100000 reaches past the end"},
 		{"cut BAT", func(b []byte) []byte { return b[:3<<20] }, ErrCorrupt, "at offset 0x300000: past the end of the file"},
 		{"cut data", func(b []byte) []byte { return b[:6<<20] }, ErrCorrupt, "entry 5 of block 5 is 0x600006: its block of 1048576 bytes reaches past the end"},
-		{"signature", vhdxPut32(0, 1), ErrCorrupt, "file type identifier"},
+		{"signature", le32(0, 1), ErrCorrupt, "file type identifier"},
 		{"headers' checksums", func(b []byte) []byte { b[65600]++; b[131080]++; return b }, ErrCorrupt, "vhdx header at offset 0x20000: checksum"},
 		{"headers' signatures", inHeaders(0, []byte("lead")), ErrCorrupt, `signature "lead"`},
 		{"headers alike", inHeaders(8, le64Bytes(7)), nil, ""}, // Disk2VHD's
@@ -218,7 +199,7 @@ func TestVHDXCheck(t *testing.T) {
 	good := smallVHDX(t, VHDXOptions{})
 	for _, c := range []struct {
 		name   string
-		change vhdxEdit
+		change change
 		errors int64
 		leaked int64
 		want   string

@@ -2,7 +2,6 @@ package diskimage
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -206,26 +205,20 @@ func (d *VHDXDisk) NextData(off int64) (start, end int64, err error) {
 
 // ReadAt implements Disk.
 func (d *VHDXDisk) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errors.New("reading at a negative offset")
+	return readRuns(p, off, d.Size(), d.readRun)
+}
+
+// readRun fills the front of p with what lies together in the file.
+func (d *VHDXDisk) readRun(p []byte, off int64) (int, error) {
+	host, end, err := d.run(off, off+int64(len(p)))
+	if err != nil {
+		return 0, err
 	}
-	n := 0
-	for n < len(p) && off < d.Size() {
-		host, end, err := d.run(off, min(off+int64(len(p)-n), d.Size()))
-		if err != nil {
-			return n, err
-		}
-		part := p[n : n+int(end-off)]
-		if host == noPlace {
-			clear(part)
-		} else if err := readFull(d.r, part, host); err != nil {
-			return n, fmt.Errorf("reading vhdx block %d at offset %#x: %w", off/d.meta.g.blockSize, host, err)
-		}
-		n += len(part)
-		off = end
+	p = p[:end-off]
+	if host == noPlace {
+		clear(p)
+	} else if err := readFull(d.r, p, host); err != nil {
+		return 0, fmt.Errorf("reading vhdx block %d at offset %#x: %w", off/d.meta.g.blockSize, host, err)
 	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	return len(p), nil
 }

@@ -18,31 +18,7 @@ import (
 func smallVMDK(t testing.TB, sub VMDKSubformat) []byte {
 	r := rand.New(rand.NewPCG(9, 9))
 	path := rawFile(t, 70<<20, put{0, random(r, 3<<16, true)}, put{3 << 16, random(r, 1<<16, false)}, put{69 << 20, random(r, 4096, true)})
-	f := create(t, "small.vmdk")
-	src, err := Open(path, OpenOptions{Format: Raw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	if _, err := Write(context.Background(), src, WriteOptions{}, NewVMDKWriter(f, VMDKOptions{Subformat: sub, NoDigest: true})); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-type change = func([]byte) []byte
-
-// le32 and le64 set a number; negative offsets count from the end.
-func le32(off int, v uint32) change {
-	return func(b []byte) []byte { binary.LittleEndian.PutUint32(b[(off+len(b))%len(b):], v); return b }
-}
-
-func le64(off int, v uint64) change {
-	return func(b []byte) []byte { binary.LittleEndian.PutUint64(b[(off+len(b))%len(b):], v); return b }
+	return imageOf(t, path, func(f *os.File) Sink { return NewVMDKWriter(f, VMDKOptions{Subformat: sub, NoDigest: true}) })
 }
 
 // header gives the same change to the header or, when there is one, the footer.

@@ -198,23 +198,18 @@ func (d *VMDKDisk) NextData(off int64) (start, end int64, err error) {
 
 // ReadAt implements Disk.
 func (d *VMDKDisk) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errors.New("reading at a negative offset")
+	return readRuns(p, off, d.size, d.readRun)
+}
+
+// readRun fills the front of p within the extent at off.
+func (d *VMDKDisk) readRun(p []byte, off int64) (int, error) {
+	e := &d.extents[d.at(off)]
+	in := off - e.start
+	p = p[:min(int64(len(p)), e.size-in)]
+	if e.disk == nil {
+		clear(p)
+	} else if err := readFull(e.disk, p, e.base+in); err != nil {
+		return 0, e.wrap(err)
 	}
-	n := 0
-	for i := d.at(off); n < len(p) && i < len(d.extents); i++ {
-		e := &d.extents[i]
-		in := off + int64(n) - e.start
-		part := p[n:min(int64(len(p)), int64(n)+e.size-in)]
-		if e.disk == nil {
-			clear(part)
-		} else if err := readFull(e.disk, part, e.base+in); err != nil {
-			return n, e.wrap(err)
-		}
-		n += len(part)
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	return len(p), nil
 }

@@ -219,17 +219,5 @@ func (d *vmdkSparse) NextData(off int64) (start, end int64, err error) {
 
 // ReadAt implements Disk.
 func (d *vmdkSparse) ReadAt(p []byte, off int64) (int, error) {
-	n := 0
-	for n < len(p) && off < d.size {
-		did, err := d.readRun(p[n:min(int64(len(p)), int64(n)+d.size-off)], off)
-		n += did
-		off += int64(did)
-		if err != nil {
-			return n, err
-		}
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	return readRuns(p, off, d.size, d.readRun)
 }

@@ -48,10 +48,8 @@ func Write(ctx context.Context, d Disk, opts WriteOptions, sinks ...Sink) ([]Res
 	if identity != nil {
 		e.add(identity)
 	}
-	for _, s := range e.workers {
-		if err := s.Begin(e.size); err != nil {
-			return nil, err
-		}
+	if err := e.begin(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer func() { // no target is read once Write has returned
@@ -179,6 +177,15 @@ func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
 func (e *engine) add(w worker) {
 	e.workers = append(e.workers, w)
 	e.order = append(e.order, make(chan *Block, cap(e.free)))
+}
+
+func (e *engine) begin() error {
+	for _, w := range e.workers {
+		if err := w.Begin(e.size); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *engine) run(ctx context.Context) error {
