@@ -24,6 +24,7 @@ for tool in qemu-img /usr/bin/time python3; do
 	command -v $tool >/dev/null || die "$tool is missing" "hint: apt-get install qemu-utils time python3"
 done
 
+rm -rf "$WORK"
 mkdir -p "$WORK"
 trap 'rm -rf "$WORK"' EXIT
 results=$WORK/results # lines of: case, party, wall, user, system, KiB, bytes, factor
@@ -93,4 +94,4 @@ for round in $(seq "$ROUNDS"); do
 	echo "round $round, load $(cut -d' ' -f1 /proc/loadavg)"
 	for c in $CASES; do "run_$c"; done
 done
-exec python3 bench/convert_report.py "$results" "$ROUNDS"
+python3 bench/convert_report.py "$results" "$ROUNDS"
