@@ -15,10 +15,8 @@ import (
 // file's SHA-256 begins with the disk's. That is computed once, holes included,
 // for all such sinks.
 type digestUser interface {
+	diskHolder
 	wantsDigest() bool
-	// diskTarget holds the disk from its first byte on. When Encode returns,
-	// the block is there.
-	diskTarget() io.ReaderAt
 	// takeDigest is called before Finish with a hash the sink may go on with:
 	// it has been given the disk, of exactly the size Begin was told.
 	takeDigest(h hash.Hash)
@@ -69,11 +67,7 @@ func (d *diskDigest) Encode(b *Block) (Commit, error) {
 func (d *diskDigest) note(x extent) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n := len(d.data); n > 0 && d.data[n-1].end == x.start {
-		d.data[n-1].end = x.end
-	} else {
-		d.data = append(d.data, x)
-	}
+	d.data = appendExtent(d.data, x)
 	d.wake()
 }
 

@@ -4,6 +4,15 @@ import "fmt"
 
 type extent struct{ start, end int64 }
 
+// appendExtent adds an extent behind the others, joining it to the last one.
+func appendExtent(all []extent, x extent) []extent {
+	if n := len(all); n > 0 && all[n-1].end == x.start {
+		all[n-1].end = x.end
+		return all
+	}
+	return append(all, x)
+}
+
 // extentSource is something that has extents, in order: a disk its data, for
 // example.
 type extentSource struct {

@@ -64,6 +64,9 @@ func NewGCPWriter(t Target, opts GCPOptions) *GCPWriter {
 	return &GCPWriter{t: t, opts: opts}
 }
 
+// packs implements packer.
+func (w *GCPWriter) packs() bool { return true }
+
 // Begin implements Sink.
 func (w *GCPWriter) Begin(size int64) error {
 	if !w.opts.Timestamp.IsZero() {

@@ -32,6 +32,9 @@ func NewOVAWriter(t Target, opts OVAOptions) *OVAWriter {
 // BlockSize implements BlockSizer.
 func (w *OVAWriter) BlockSize() int { return vmdkGrainSize }
 
+// packs implements packer.
+func (w *OVAWriter) packs() bool { return true }
+
 // Begin implements Sink. It begins the disk behind the room its head takes.
 func (w *OVAWriter) Begin(size int64) error {
 	if err := w.opts.check(); err != nil {

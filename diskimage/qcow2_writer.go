@@ -75,6 +75,9 @@ func (w *QCOW2Writer) BlockSize() int { return w.opts.ClusterSize }
 func (w *QCOW2Writer) clusterSize() int64 { return 1 << w.clusterBits }
 func (w *QCOW2Writer) l2Span() int64      { return 1 << (2*w.clusterBits - 3) }
 
+// packs implements packer.
+func (w *QCOW2Writer) packs() bool { return w.opts.Compression != CompressNone }
+
 // Begin implements Sink.
 func (w *QCOW2Writer) Begin(size int64) error {
 	for w.clusterBits = minClusterBits; w.clusterBits < maxClusterBits && w.clusterSize() < int64(w.opts.ClusterSize); {

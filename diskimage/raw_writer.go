@@ -72,7 +72,7 @@ func writeSparse(t io.WriterAt, b *Block, base int64) error {
 // wantsDigest implements digestUser.
 func (w *RawWriter) wantsDigest() bool { return !w.opts.NoDigest }
 
-// diskTarget implements digestUser.
+// diskTarget implements diskHolder.
 func (w *RawWriter) diskTarget() io.ReaderAt { return w.t }
 
 // takeDigest implements digestUser.

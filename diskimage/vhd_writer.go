@@ -125,8 +125,13 @@ func (w *VHDWriter) Encode(b *Block) (Commit, error) {
 // wantsDigest implements digestUser.
 func (w *VHDWriter) wantsDigest() bool { return w.opts.Subformat == VHDFixed && !w.opts.NoDigest }
 
-// diskTarget implements digestUser.
-func (w *VHDWriter) diskTarget() io.ReaderAt { return w.t }
+// diskTarget implements diskHolder.
+func (w *VHDWriter) diskTarget() io.ReaderAt {
+	if w.opts.Subformat == VHDFixed {
+		return w.t
+	}
+	return nil
+}
 
 // takeDigest implements digestUser.
 func (w *VHDWriter) takeDigest(h hash.Hash) { w.digest = h }

@@ -99,6 +99,9 @@ func (w *VMDKWriter) BlockSize() int { return vmdkGrainSize }
 
 func (w *VMDKWriter) stream() bool { return w.opts.Subformat == VMDKStreamOptimized }
 
+// packs implements packer.
+func (w *VMDKWriter) packs() bool { return w.opts.Subformat != VMDKMonolithicSparse }
+
 // Begin implements Sink.
 func (w *VMDKWriter) Begin(size int64) error {
 	if err := w.checkOptions(); err != nil {

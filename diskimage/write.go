@@ -2,7 +2,6 @@ package diskimage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -21,98 +20,6 @@ const (
 
 type counter = atomic.Int32
 
-// WriteOptions are the options of Write.
-type WriteOptions struct {
-	// Jobs is the number of goroutines that read and compress; 0 means one
-	// for each processor. It has no influence on the output.
-	Jobs int
-	// Progress, when set, is told how far into the disk all sinks have got,
-	// in bytes. Calls come one at a time and never go back; the last one,
-	// with done == total, comes when the outputs are complete.
-	Progress func(done, total int64)
-}
-
-// Write reads d once, from start to end and leaving out its holes, and feeds
-// every sink. The results are in the order of the sinks. After an error, or
-// when ctx is cancelled, the targets hold unusable parts of images.
-func Write(ctx context.Context, d Disk, opts WriteOptions, sinks ...Sink) ([]Result, error) {
-	defer release(sinks)
-	e, err := newEngine(d, opts, sinks)
-	if err != nil {
-		return nil, err
-	}
-	if e.digest = newDiskDigest(sinks); e.digest != nil {
-		e.add(e.digest)
-	}
-	identity := newDiskIdentity(sinks)
-	if identity != nil {
-		e.add(identity)
-	}
-	if err := e.begin(); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer func() { // no target is read once Write has returned
-		cancel(nil)
-		if e.digest != nil {
-			<-e.digest.ended
-		}
-	}()
-	if e.digest != nil {
-		go func() {
-			if err := e.digest.follow(ctx, e.report); err != nil {
-				cancel(err)
-			}
-		}()
-	}
-	if err := e.run(ctx); err != nil {
-		return nil, err
-	}
-	if e.digest != nil {
-		e.digest.noMore()
-	}
-	if identity != nil {
-		identity.give()
-	}
-	results, err := e.finish(ctx, sinks)
-	if err == nil && opts.Progress != nil {
-		opts.Progress(e.size, e.size)
-	}
-	return results, err
-}
-
-// release frees what sinks still hold after an error, which is the one to tell.
-func release(sinks []Sink) {
-	for _, s := range sinks {
-		if r, ok := s.(releaser); ok {
-			_ = r.release()
-		}
-	}
-}
-
-// finish finishes all sinks at once. What a digest still has to hash is hashed
-// meanwhile.
-func (e *engine) finish(ctx context.Context, sinks []Sink) ([]Result, error) {
-	results := make([]Result, len(sinks))
-	errs := make([]error, len(sinks))
-	var wg sync.WaitGroup
-	for i, s := range sinks {
-		wg.Go(func() {
-			if e.digest != nil {
-				if errs[i] = e.digest.give(ctx, s); errs[i] != nil {
-					return
-				}
-			}
-			results[i], errs[i] = s.Finish(ctx)
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	return results, nil
-}
-
 // worker is what blocks are given to: a Sink, or what computes something that
 // several sinks want to know.
 type worker interface {
@@ -130,30 +37,25 @@ type engine struct {
 	workers   []worker
 	jobs      int
 	blockSize int64
-	progress  func(done, total int64)
+	askers    []int // sinks with extents of their own
 
-	committed atomic.Int64 // how far all sinks are
-	reporting sync.Mutex
-	reported  int64
-
-	digest *diskDigest // nil without one
-	askers []int       // sinks with extents of their own
+	committed atomic.Int64 // how far all workers are
+	report    func()       // called when that has changed
 
 	free  chan *Block
 	work  chan *Block
 	order []chan *Block // one for each worker
 }
 
-func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
-	if len(sinks) == 0 {
-		return nil, errors.New("writing a disk: no sink given")
-	}
-	e := &engine{disk: d, size: d.Size(), jobs: opts.Jobs, blockSize: minBlock, progress: opts.Progress}
+// newEngine returns an engine for workers that have begun or will before it
+// runs.
+func newEngine(d Disk, jobs int, workers []worker) (*engine, error) {
+	e := &engine{disk: d, size: d.Size(), jobs: jobs, blockSize: minBlock, report: func() {}}
 	if e.jobs <= 0 {
 		e.jobs = runtime.GOMAXPROCS(0)
 	}
-	for _, s := range sinks {
-		if b, ok := s.(BlockSizer); ok {
+	for _, w := range workers {
+		if b, ok := w.(BlockSizer); ok {
 			n := b.BlockSize()
 			if n <= 0 || n&(n-1) != 0 || n > maxClusterSize {
 				return nil, fmt.Errorf("writing a disk: block size %d, want a power of two up to %d", n, maxClusterSize)
@@ -167,25 +69,11 @@ func newEngine(d Disk, opts WriteOptions, sinks []Sink) (*engine, error) {
 	for range n {
 		e.free <- &Block{packed: map[packing]*packedClusters{}}
 	}
-	for _, s := range sinks {
-		e.add(s)
+	for _, w := range workers {
+		e.workers = append(e.workers, w)
+		e.order = append(e.order, make(chan *Block, n)) // room for all blocks
 	}
 	return e, nil
-}
-
-// add adds a worker with a queue that has room for all blocks there are.
-func (e *engine) add(w worker) {
-	e.workers = append(e.workers, w)
-	e.order = append(e.order, make(chan *Block, cap(e.free)))
-}
-
-func (e *engine) begin() error {
-	for _, w := range e.workers {
-		if err := w.Begin(e.size); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (e *engine) run(ctx context.Context) error {
@@ -352,21 +240,4 @@ func (e *engine) commit(ctx context.Context, sink int) error {
 		}
 	}
 	return ctx.Err()
-}
-
-// report tells the caller how far all is.
-func (e *engine) report() {
-	if e.progress == nil {
-		return
-	}
-	e.reporting.Lock()
-	defer e.reporting.Unlock()
-	done := e.committed.Load()
-	if e.digest != nil {
-		done = min(done, e.digest.done.Load())
-	}
-	if done > e.reported {
-		e.reported = done
-		e.progress(done, e.size)
-	}
 }
