@@ -2,10 +2,10 @@
 // to memory, for disk images.
 //
 // It exists because of two limits that no library met. QEMU inflates qcow2
-// clusters with a window of 4 KiB; in that window this encoder's output is
-// smaller than zlib's level 9, at over twice the speed of level 6, so that the
-// same bytes can go into a VMDK and still be within 5 % of what zlib makes
-// there with 32 KiB. And clusters have a known size, which a decoder can use.
+// clusters with a window of 4 KiB; in that window this encoder's output is no
+// larger than that of zlib's level 6, at over twice the speed, so that the same
+// bytes can go into a VMDK and still be within 5 % of what zlib makes there with
+// 32 KiB (docs/design/deflate.md has the figures). And clusters have a known size, which a decoder can use.
 // Both are held against compress/flate by tests and fuzzing.
 package deflate
 
