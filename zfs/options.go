@@ -1,7 +1,13 @@
 package zfs
 
 import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/kldload/kldload/zfs/internal/ondisk"
 )
 
 // Options describe the pool to make. Everything that would be random or taken
@@ -9,7 +15,7 @@ import (
 type Options struct {
 	// Size of the image in bytes: at least MinSize, a multiple of 256 KiB.
 	Size int64
-	// Pool is its name (zpool-create(8)).
+	// Pool is its name (zpoolconcepts(7)).
 	Pool string
 	// Seed is what all GUIDs and hash salts are derived from.
 	Seed string
@@ -24,6 +30,8 @@ type Options struct {
 	Datasets []Dataset
 	// Snapshot, when set, is taken of every dataset.
 	Snapshot string
+	// Root is where the tree's "." lies among the mountpoints; "" is "/".
+	Root string
 	// VdevPath is the device name in the labels, of no meaning to an import;
 	// "" is /dev/POOL.
 	VdevPath string
@@ -59,4 +67,118 @@ type Header struct {
 	// Xattrs by full name ("security.capability", "user.x"); access control
 	// lists in the form of the Linux system calls (version 2).
 	Xattrs map[string][]byte
+}
+
+// poolOptions are the pool's properties as far as the writer acts on them.
+type poolOptions struct {
+	compatibility string
+	comment       string
+	bootfs        string
+	// stored are those that the pool_props object holds.
+	stored map[string]uint64
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.Size < MinSize || o.Size%ondisk.LabelSize != 0:
+		return fmt.Errorf("size %d: want at least %d, a multiple of %d", o.Size, int64(MinSize), ondisk.LabelSize)
+	case o.Seed == "":
+		return fmt.Errorf("no seed: want one, the GUIDs are derived from it")
+	case len(o.Datasets) == 0 || o.Datasets[0].Name != o.Pool:
+		return fmt.Errorf("the first dataset must be %q, the pool's root", o.Pool)
+	case o.Root != "" && (!path.IsAbs(o.Root) || path.Clean(o.Root) != o.Root):
+		return fmt.Errorf("root %q: want a clean absolute path", o.Root)
+	case o.Epoch.IsZero():
+		return fmt.Errorf("no epoch: want the time of creation")
+	}
+	if err := checkPoolName(o.Pool); err != nil {
+		return err
+	}
+	if o.Snapshot != "" {
+		if err := checkComponent(o.Snapshot); err != nil {
+			return fmt.Errorf("snapshot %q: %w", o.Snapshot, err)
+		}
+	}
+	return o.checkDatasets()
+}
+
+// checkPoolName holds zpool-create(8)'s rules.
+func checkPoolName(name string) error {
+	if err := checkComponent(name); err != nil {
+		return fmt.Errorf("pool name %q: %w", name, err)
+	}
+	letter := name[0] >= 'a' && name[0] <= 'z' || name[0] >= 'A' && name[0] <= 'Z'
+	if !letter {
+		return fmt.Errorf("pool name %q: want a letter first", name)
+	}
+	for _, reserved := range []string{"mirror", "raidz", "draid", "spare", "log"} {
+		if name == reserved || reserved != "log" && strings.HasPrefix(name, reserved) {
+			return fmt.Errorf("pool name %q: it is reserved for vdevs", name)
+		}
+	}
+	return nil
+}
+
+// maxDatasetName is the longest name with its snapshot (ZFS_MAX_DATASET_NAME_LEN).
+const maxDatasetName = 255
+
+// checkComponent holds the rules for each part of a dataset's name
+// (zfs_namecheck.c).
+func checkComponent(s string) error {
+	if s == "" || s == "." || s == ".." {
+		return fmt.Errorf("want a name")
+	}
+	for _, c := range s {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-_.: ", c)) {
+			return fmt.Errorf("character %q: want letters, digits, - _ . : and space", c)
+		}
+	}
+	return nil
+}
+
+func (o *Options) checkDatasets() error {
+	seen := map[string]bool{}
+	for i, d := range o.Datasets {
+		for _, part := range strings.Split(d.Name, "/") {
+			if err := checkComponent(part); err != nil {
+				return fmt.Errorf("dataset %q: %w", d.Name, err)
+			}
+		}
+		if n := len(d.Name) + 1 + len(o.Snapshot); n > maxDatasetName {
+			return fmt.Errorf("dataset %q: a name of %d bytes with its snapshot: want at most %d", d.Name, n, maxDatasetName)
+		}
+		if seen[d.Name] {
+			return fmt.Errorf("dataset %q: it is there twice", d.Name)
+		}
+		if parent := path.Dir(d.Name); i > 0 && !seen[parent] {
+			return fmt.Errorf("dataset %q: its parent %q does not come before it", d.Name, parent)
+		}
+		seen[d.Name] = true
+	}
+	return nil
+}
+
+func (o *Options) poolOptions() (poolOptions, error) {
+	p := poolOptions{compatibility: DefaultCompatibility, stored: map[string]uint64{}}
+	for name, value := range o.Properties {
+		v, err := parseProperty(PoolProperty, name, value)
+		if err != nil {
+			return p, err
+		}
+		switch name {
+		case "ashift": // the only one there is
+		case "compatibility":
+			p.compatibility = value
+		case "comment":
+			p.comment = value
+		case "bootfs":
+			if !slices.ContainsFunc(o.Datasets, func(d Dataset) bool { return d.Name == value }) {
+				return p, fmt.Errorf("pool property bootfs=%q: no such dataset", value)
+			}
+			p.bootfs = value
+		default:
+			p.stored[name] = v.(uint64)
+		}
+	}
+	return p, nil
 }
