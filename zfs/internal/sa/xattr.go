@@ -1,11 +1,12 @@
 package sa
 
 import (
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/kldload/kldload/zfs/internal/nvlist"
 )
 
 // maxXattr is the longest value among the system attributes
@@ -14,31 +15,65 @@ const maxXattr = 32768
 
 const maxName = 255
 
-// packXattrs makes the value of ZPL_DXATTR.
+// namespaces are the beginnings of the names that Linux knows. A name without
+// one is a user's: pools written with zfs_xattr_compat=1 leave "user." out.
+var namespaces = []string{userNamespace, "security.", "system.", "trusted."}
+
+const userNamespace = "user."
+
+// packXattrs makes the value of ZPL_DXATTR: an nvlist of byte arrays, here by
+// rising name.
 func packXattrs(xattrs map[string][]byte) ([]byte, error) {
-	be := binary.BigEndian
-	b := []byte{1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}
-	for _, name := range slices.Sorted(maps.Keys(xattrs)) {
-		v := xattrs[name]
+	list := make(nvlist.List, 0, len(xattrs))
+	for _, name := range sortedNames(xattrs) {
 		if err := checkXattr(name); err != nil {
 			return nil, err
 		}
-		b = be.AppendUint32(b, uint32(pairLen(name, v)))
-		b = be.AppendUint32(b, uint32(align8(16+len(name)+1)+align8(len(v))))
-		b = be.AppendUint32(b, uint32(len(name)))
-		b = append(b, name...)
-		b = append(b, make([]byte, align4(len(name))-len(name))...)
-		b = be.AppendUint32(b, 10)
-		b = be.AppendUint32(b, uint32(len(v)))
-		b = append(b, v...)
-		b = append(b, make([]byte, align4(len(v))-len(v))...)
+		list = append(list, nvlist.Pair{Name: name, Value: xattrs[name]})
 	}
-	b = append(b, make([]byte, 8)...)
+	b, err := nvlist.Encode(list)
+	if err != nil {
+		return nil, fmt.Errorf("encoding xattrs: %w", err)
+	}
 	if len(b) > maxLength {
 		return nil, fmt.Errorf("encoding xattrs: %d bytes, at most %d", len(b), maxLength)
 	}
 	return b, nil
 }
+
+// unpackXattrs reads the value of ZPL_DXATTR.
+func unpackXattrs(b []byte) (map[string][]byte, error) {
+	list, err := nvlist.Decode(b)
+	if err != nil {
+		return nil, fmt.Errorf("decoding xattrs: %w", err)
+	}
+	xattrs := make(map[string][]byte, len(list))
+	for _, p := range list {
+		value, ok := p.Value.([]byte)
+		if !ok {
+			return nil, fmt.Errorf("decoding the xattr %q: a %T, want bytes", p.Name, p.Value)
+		}
+		name := XattrName(p.Name)
+		if _, twice := xattrs[name]; twice {
+			return nil, fmt.Errorf("decoding the xattr %q: it is there twice", name)
+		}
+		xattrs[name] = value
+	}
+	return xattrs, nil
+}
+
+// XattrName is the name under which Linux shows an xattr that is stored as
+// stored, here or as an entry of an xattr directory.
+func XattrName(stored string) string {
+	for _, prefix := range namespaces {
+		if strings.HasPrefix(stored, prefix) {
+			return stored
+		}
+	}
+	return userNamespace + stored
+}
+
+func sortedNames(xattrs map[string][]byte) []string { return slices.Sorted(maps.Keys(xattrs)) }
 
 func checkXattr(name string) error {
 	if name == "" || len(name) > maxName || strings.IndexByte(name, 0) >= 0 {
@@ -77,7 +112,7 @@ func SplitXattrs(xattrs map[string][]byte) (inSA, inDir map[string][]byte) {
 	}
 	size = listLen
 	inSA, inDir = map[string][]byte{}, map[string][]byte{}
-	for _, name := range slices.Sorted(maps.Keys(xattrs)) {
+	for _, name := range sortedNames(xattrs) {
 		v := xattrs[name]
 		if grown := size + pairLen(name, v); len(v) <= maxXattr && grown <= maxLength {
 			inSA[name], size = v, grown
