@@ -5,6 +5,8 @@ import (
 	"testing"
 )
 
+const fatBlock = 1 << fatShift
+
 func numbered(n int) []Entry {
 	entries := make([]Entry, n)
 	for i := range entries {

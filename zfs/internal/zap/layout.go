@@ -54,8 +54,9 @@ func Build(entries []Entry, opts Options) (blocks []byte, blockSize int, err err
 // Plan decides the layout of entries: micro if each is one uint64 with a name of at
 // most 49 bytes and 128 KiB hold them, else fat. It fails for a name that is empty,
 // longer than 255 bytes, holds a NUL or is there twice, for a value of no or more
-// than 8192 bytes, and for more names of one hash than a leaf holds (another salt
-// helps). Entries must not change while the Layout is in use.
+// than 8192 bytes, and for more names alike in hash than a leaf holds, which no kernel
+// could hold either; no salt helps against names of one length made for that.
+// Entries must not change while the Layout is in use.
 func Plan(entries []Entry, opts Options) (*Layout, error) {
 	l := &Layout{entries: entries, salt: opts.Salt | 1, micro: true}
 	if uint64(len(entries)) > 1<<32 {
@@ -88,7 +89,9 @@ func (l *Layout) entry(at int) *Entry { return &l.entries[uint32(l.order[at])] }
 // hash returns the hash of the entry at a place of the sorted order.
 func (l *Layout) hash(at int) uint64 { return l.order[at] >> 32 << (64 - hashBits) }
 
-// checkTwins fails for a name that is there twice: twins have one hash.
+// checkTwins looks at names of one hash: it fails for a name that is there twice,
+// and for more than fit into a leaf. A micro ZAP of those would end the day a kernel
+// makes it a fat one.
 func (l *Layout) checkTwins() error {
 	for lo := 0; lo < len(l.order); {
 		hi := lo + 1
@@ -96,15 +99,8 @@ func (l *Layout) checkTwins() error {
 			hi++
 		}
 		if hi-lo > 1 {
-			names := make([]string, 0, hi-lo)
-			for at := lo; at < hi; at++ {
-				names = append(names, l.entry(at).Name)
-			}
-			slices.Sort(names)
-			for i := 1; i < len(names); i++ {
-				if names[i] == names[i-1] {
-					return fmt.Errorf("ZAP entry %q is there twice", names[i])
-				}
+			if err := l.checkAlike(lo, hi); err != nil {
+				return err
 			}
 		}
 		lo = hi
@@ -112,11 +108,34 @@ func (l *Layout) checkTwins() error {
 	return nil
 }
 
+func (l *Layout) checkAlike(lo, hi int) error {
+	names, chunks := make([]string, 0, hi-lo), 0
+	for at := lo; at < hi; at++ {
+		names = append(names, l.entry(at).Name)
+		chunks += l.entry(at).chunks()
+	}
+	slices.Sort(names)
+	for i := 1; i < len(names); i++ {
+		if names[i] == names[i-1] {
+			return fmt.Errorf("ZAP entry %q is there twice", names[i])
+		}
+	}
+	if chunks > newGeometry(fatShift).chunks {
+		return l.tooAlike(lo, hi, hashBits)
+	}
+	return nil
+}
+
+func (l *Layout) tooAlike(lo, hi int, bits uint) error {
+	return fmt.Errorf("ZAP entry %q and %d more have hashes alike in %d bits, wanted no more than fit into one leaf of %d bytes",
+		l.entry(lo).Name, hi-lo-1, bits, 1<<fatShift)
+}
+
 // planFat splits the hashes into leaves that hold their entries, and sizes the
 // pointer table after the longest prefix.
 func (l *Layout) planFat() error {
-	l.geo = newGeometry(14)
-	l.blockSize = fatBlock
+	l.geo = newGeometry(fatShift)
+	l.blockSize = 1 << fatShift
 	used := make([]int, len(l.order)+1) // chunks of all entries before
 	for at := range l.order {
 		used[at+1] = used[at] + l.entry(at).chunks()
@@ -142,8 +161,7 @@ func (l *Layout) split(s span, used []int) error {
 	}
 	// A kernel's pointer table ends two bits before the hash (zap_table_grow).
 	if s.prefixLen == hashBits-2 {
-		return fmt.Errorf("ZAP with salt %#x: %d names have hashes alike in %d bits and do not fit into one leaf; wanted another salt",
-			l.salt, s.hi-s.lo, s.prefixLen)
+		return l.tooAlike(s.lo, s.hi, s.prefixLen)
 	}
 	left := span{s.lo, 0, s.prefix << 1, s.prefixLen + 1}
 	right := span{0, s.hi, s.prefix<<1 | 1, s.prefixLen + 1}

@@ -1,5 +1,7 @@
 package zap
 
+import "slices"
+
 // leafWriter fills the chunks of one leaf from the first on.
 type leafWriter struct {
 	b    []byte // the whole block
@@ -85,17 +87,25 @@ func (w *leafWriter) free() uint16 {
 	return uint16(w.next)
 }
 
-// leaf writes the block of s. Chains are not sorted by differentiator: kernels do
-// that (ZLF_ENTRIES_CDSORTED) only where names are normalised.
+// leaf writes the block of s, its entries in their own order as a kernel that was
+// given them one by one. Chains are not sorted by differentiator: kernels do that
+// (ZLF_ENTRIES_CDSORTED) only where names are normalised.
 func (l *Layout) leaf(s span, b []byte) {
 	w := leafWriter{b: b, geo: l.geo}
 	for i := range 2 * l.geo.buckets {
 		b[leafHead+i] = 0xff // empty chains
 	}
+	// Entry, place behind lo, differentiator: a leaf has some 200 at most.
+	order := make([]uint64, 0, 256)
 	cd := uint32(0)
 	for at := s.lo; at < s.hi; at++ {
 		cd = l.nextCD(at, s.lo, cd)
-		w.add(l.entry(at), l.hash(at), cd, s.prefixLen)
+		order = append(order, l.order[at]<<32|uint64(at-s.lo)<<16|uint64(cd))
+	}
+	slices.Sort(order)
+	for _, o := range order {
+		at := s.lo + int(uint16(o>>16))
+		w.add(l.entry(at), l.hash(at), uint32(uint16(o)), s.prefixLen)
 	}
 	le.PutUint64(b, TypeLeaf)
 	le.PutUint64(b[16:], s.prefix)

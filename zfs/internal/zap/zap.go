@@ -47,10 +47,10 @@ const (
 	microNameLen = 50        // bytes with NUL, MZAP_NAME_LEN
 	microMax     = 128 << 10 // bytes, MZAP_MAX_BLKSZ
 
-	fatBlock     = 16 << 10 // bytes, fzap_default_block_shift 14
-	leafHead     = 48       // bytes before a leaf's hash table
-	chunkSize    = 24       // bytes, ZAP_LEAF_CHUNKSIZE
-	arrayBytes   = 21       // payload of a chunk of names and values
+	fatShift     = 14 // log2 of the block size written, fzap_default_block_shift
+	leafHead     = 48 // bytes before a leaf's hash table
+	chunkSize    = 24 // bytes, ZAP_LEAF_CHUNKSIZE
+	arrayBytes   = 21 // payload of a chunk of names and values
 	chainEnd     = 0xffff
 	chunkArray   = 251
 	chunkEntry   = 252
@@ -94,12 +94,16 @@ func (g geometry) bucket(hash uint64, prefixLen uint) int {
 // prefix returns the first n bits of hash.
 func prefix(hash uint64, n uint) uint64 { return hash >> 1 >> (63 - n) }
 
-// hashName is the CRC-64 (ECMA-182, reflected, not inverted) of name, started with
-// salt, cut to its first 28 bits: zap_hash of module/zfs/zap_micro.c.
-func hashName(salt uint64, name string) uint64 {
-	c := salt
+// hashName is the hash of name in a ZAP without flags, of 28 bits.
+func hashName(salt uint64, name string) uint64 { return cutHash(crc(salt, name), hashBits) }
+
+// crc is the CRC-64 (ECMA-182, reflected, not inverted) of name, started with salt.
+func crc(salt uint64, name string) uint64 {
 	for i := range len(name) {
-		c = c>>8 ^ crcTable[byte(c)^name[i]]
+		salt = salt>>8 ^ crcTable[byte(salt)^name[i]]
 	}
-	return c &^ (1<<(64-hashBits) - 1)
+	return salt
 }
+
+// cutHash keeps the first n bits of a hash.
+func cutHash(h uint64, n uint) uint64 { return h &^ (1<<(64-n) - 1) }
