@@ -6,10 +6,11 @@
 //	manifest -owners DIR
 //
 // A line has, separated by tabs: path below DIR (quoted as Go does), type, mode
-// in octal, owner, and, where the type has it: size in bytes, time of
-// modification with nanoseconds, number of links, first path of the same file,
-// device number, target, SHA-256, extended attributes (in hexadecimal; of long
-// values the digest). Lines are in the order of a walk, names sorted by bytes.
+// in octal, owner, and, where the type has it: time of modification with
+// nanoseconds, number of links, first path of the same file, size in bytes,
+// digest of the content, target, device number, extended attributes (in
+// hexadecimal; of long values the digest). Lines are in the order of a walk,
+// names sorted by bytes.
 //
 // With -expect, numbers of links are counted in DIR instead of believed: the
 // source of a tree may have links outside of it, or a file system that counts
@@ -24,6 +25,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"flag"
@@ -174,12 +176,12 @@ func (m *manifest) line(name string, st *unix.Stat_t) error {
 	}
 	switch kind {
 	case unix.S_IFREG:
-		digest, err := digestOf(full)
+		digest, err := digestOf(full, st.Size)
 		if err != nil {
 			return err
 		}
 		add("size", fmt.Sprint(st.Size))
-		add("sha256", digest)
+		add("content", digest)
 	case unix.S_IFLNK:
 		target, err := os.Readlink(full)
 		if err != nil {
@@ -228,17 +230,53 @@ func (m *manifest) firstOf(name string, links uint64, st *unix.Stat_t) string {
 	return m.first[key]
 }
 
-func digestOf(full string) (string, error) {
+// block is the unit of digests.
+const block = 4096
+
+// digestOf is the SHA-256 of a file's blocks that are not zero, each after its
+// offset: equal for equal contents, wherever the holes are, and soon done for a
+// large file of holes.
+func digestOf(full string, size int64) (string, error) {
 	f, err := os.Open(full)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("reading %q: %w", full, err)
+	for at := int64(0); at < size; {
+		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if err == unix.ENXIO { // nothing but a hole follows
+			break
+		} else if err != nil {
+			return "", fmt.Errorf("looking for data in %q: %w", full, err)
+		}
+		if at, err = unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE); err != nil {
+			return "", fmt.Errorf("looking for holes in %q: %w", full, err)
+		}
+		data -= data % block
+		if err := hashBlocks(h, io.NewSectionReader(f, data, at-data), data); err != nil {
+			return "", fmt.Errorf("reading %q: %w", full, err)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// hashBlocks takes r, whose first byte is at offset at of a file.
+func hashBlocks(h io.Writer, r io.Reader, at int64) error {
+	var zero, buf [block]byte
+	in := bufio.NewReaderSize(r, 1<<20)
+	for ; ; at += block {
+		n, err := io.ReadFull(in, buf[:])
+		if n > 0 && !bytes.Equal(buf[:n], zero[:n]) {
+			fmt.Fprintf(h, "%d ", at)
+			h.Write(buf[:n])
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // xattrsOf is all extended attributes, ACLs and capabilities with them, sorted.
