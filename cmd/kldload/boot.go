@@ -21,7 +21,8 @@ func newBootCommand(a *app) *cobra.Command {
 		Short:   "Start a throw-away clone of an image and log in to it",
 		Long: `Start a clone of IMAGE in a local virtual machine with UEFI, give it a NoCloud
 seed, print how to log in, and wait for Ctrl-C or for the guest to power off.
-The image is not written; the clone and all its files go away at the end.
+The image is not written; the clone and all its files go away at the end. What
+--disk attaches is written and stays.
 
 With a COMMAND, run it in the clone over SSH instead, pass its exit code on and
 power off. One COMMAND word goes to the shell as it is; of several, each is one

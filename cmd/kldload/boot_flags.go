@@ -15,6 +15,7 @@ type bootOptions struct {
 	name, user, sshKey, userData string
 	memory, diskSize             string
 	diskInterface, accel, serial string
+	disks                        []string
 	cpus                         int
 	timeout                      time.Duration
 	network, keep                bool
@@ -30,6 +31,7 @@ func (o *bootOptions) addFlags(c *cobra.Command) {
 	f.IntVar(&o.cpus, "cpus", 0, "processors (default: 2, or 1 on a host with 1)")
 	f.StringVar(&o.diskSize, "disk-size", "", "disk of the clone, as 20G or +2G (default: as the image)")
 	f.StringVar(&o.diskInterface, "disk-interface", "virtio", "virtio, virtio-scsi, sata or nvme")
+	f.StringArrayVar(&o.disks, "disk", nil, "attach `FILE[,format=NAME]` as one more disk, written in place; repeatable")
 	f.StringVar(&o.accel, "accel", "auto", "auto, kvm or tcg; auto takes kvm when a probe guest runs well in it")
 	f.DurationVar(&o.timeout, "timeout", 0, "time to the first login (default: 2m with kvm, 10m with tcg)")
 	f.BoolVar(&o.network, "network", false, "let the clone reach the network")
@@ -41,6 +43,10 @@ func (o *bootOptions) config(image string) (machine.Config, error) {
 	cfg := machine.Config{Image: image, Name: o.name, User: o.user, SSHKey: o.sshKey, UserData: o.userData,
 		CPUs: o.cpus, DiskInterface: o.diskInterface, Accel: machine.Accel(o.accel), Timeout: o.timeout,
 		Network: o.network, Keep: o.keep, Serial: o.serial}
+	for _, arg := range o.disks {
+		file, format, _ := strings.Cut(arg, ",format=")
+		cfg.Disks = append(cfg.Disks, machine.ExtraDisk{Image: file, Format: format})
+	}
 	if o.userData != "" && o.sshKey == "" {
 		return cfg, usagef("--user-data needs --ssh-key\nhint: give the private key that the user-data lets in")
 	}

@@ -8,8 +8,7 @@
 // Config.Network is set.
 //
 // Not supported: machines other than x86-64 with UEFI (OVMF), Secure Boot, a
-// graphical console, images that need a datasource other than NoCloud, and
-// more than one disk.
+// graphical console, and images that need a datasource other than NoCloud.
 //
 // The seed follows cloud-init's NoCloud datasource
 // (https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html),
@@ -44,7 +43,9 @@ type Config struct {
 	// DiskInterface is "virtio" (the zero value's meaning), "virtio-scsi",
 	// "sata" or "nvme".
 	DiskInterface string
-	Accel         Accel // "": Auto
+	// Disks are more disks of the machine, in order.
+	Disks []ExtraDisk
+	Accel Accel // "": Auto
 	// Timeout bounds the time from power-on to the first SSH login.
 	// 0: 2 minutes with KVM, 10 with TCG.
 	Timeout time.Duration
@@ -66,6 +67,14 @@ type Config struct {
 	Progress func(note string)
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
+}
+
+// ExtraDisk is a disk beside the image's. Unlike the image it is written in
+// place, and its flushes are done: what the guest wrote is there afterwards.
+// The guest finds the first as /dev/disk/by-id/virtio-disk1, and so on.
+type ExtraDisk struct {
+	Image  string
+	Format string // QEMU's word for it; "" means what the content looks like
 }
 
 const (
@@ -165,6 +174,7 @@ type launch struct {
 	version  string // QEMU's
 	firmware firmware
 	disk     Disk
+	disks    []Disk     // the extra ones
 	signer   ssh.Signer // nil: a key of the clone's own
 	userData []byte     // nil: the default
 }
@@ -214,6 +224,16 @@ func prepare(ctx context.Context, cfg Config) (l launch, err error) {
 	if l.disk.Size, err = cloneSize(l.disk.Size, cfg); err != nil {
 		return l, err
 	}
+	for _, extra := range cfg.Disks {
+		d, err := inspect(ctx, extra.Image)
+		if err != nil {
+			return l, err
+		}
+		if extra.Format != "" {
+			d.Format = extra.Format
+		}
+		l.disks = append(l.disks, d)
+	}
 	if l.firmware, err = findFirmware("/"); err != nil {
 		return l, err
 	}
@@ -256,7 +276,7 @@ func (m *Machine) start(ctx context.Context, l launch) (err error) {
 		return err
 	}
 	m.cfg.Progress("power on (" + string(m.Accel.Accel) + ")")
-	return m.powerOn(ctx, l.firmware)
+	return m.powerOn(ctx, l)
 }
 
 // makeSeed writes the NoCloud volume, with a new key where none was given.

@@ -54,8 +54,9 @@ var diskDevices = map[string][]string{
 }
 
 // qemuArgs is the whole command line. Every file is in work, but the
-// firmware's code and the serial log.
-func qemuArgs(cfg Config, work string, accel Accel, fw firmware, serial string) []string {
+// firmware's code, the extra disks and the serial log.
+func qemuArgs(l launch, work string, accel Accel, serial string) []string {
+	cfg, fw := l.cfg, l.firmware
 	in := func(name string) string { return filepath.Join(work, name) }
 	restrict := "on"
 	if cfg.Network {
@@ -73,6 +74,10 @@ func qemuArgs(cfg Config, work string, accel Accel, fw firmware, serial string) 
 		"-blockdev", blockdev("seed", "raw", in("seed.img"), true),
 	)
 	args = append(args, diskDevices[cfg.DiskInterface]...)
+	for i, d := range l.disks {
+		name := fmt.Sprintf("disk%d", i+1)
+		args = append(args, "-blockdev", extraBlockdev(name, d), "-device", "virtio-blk-pci,drive="+name+",serial="+name)
+	}
 	return append(args,
 		"-device", "virtio-blk-pci,drive=seed",
 		// Port 0: QEMU takes a free one, read back with "info usernet".
@@ -90,12 +95,25 @@ func qemuArgs(cfg Config, work string, accel Accel, fw firmware, serial string) 
 // blockdev is a -blockdev argument in JSON, which needs no escaping of file
 // names. Nothing is flushed: what a throw-away disk holds may be lost.
 func blockdev(node, format, file string, readOnly bool) string {
-	b, err := json.Marshal(map[string]any{
+	return encode(map[string]any{
 		"node-name": node, "driver": format, "read-only": readOnly,
 		"cache": map[string]bool{"no-flush": true},
 		"file": map[string]any{"driver": "file", "filename": file,
 			"cache": map[string]bool{"no-flush": true}},
 	})
+}
+
+// extraBlockdev is a disk that outlives the machine. What the guest discards
+// becomes a hole.
+func extraBlockdev(node string, d Disk) string {
+	return encode(map[string]any{
+		"node-name": node, "driver": d.Format, "discard": "unmap",
+		"file": map[string]any{"driver": "file", "filename": d.Image, "discard": "unmap"},
+	})
+}
+
+func encode(args map[string]any) string {
+	b, err := json.Marshal(args)
 	if err != nil {
 		panic(err) // strings and booleans only
 	}
@@ -103,13 +121,13 @@ func blockdev(node, format, file string, readOnly bool) string {
 }
 
 // powerOn starts QEMU and learns which port reaches the guest.
-func (m *Machine) powerOn(ctx context.Context, fw firmware) error {
+func (m *Machine) powerOn(ctx context.Context, l launch) error {
 	qmp, theirs, err := newQMP()
 	if err != nil {
 		return err
 	}
 	m.qmp = qmp
-	args := qemuArgs(m.cfg, m.work.dir, m.Accel.Accel, fw, m.serial.path)
+	args := qemuArgs(l, m.work.dir, m.Accel.Accel, m.serial.path)
 	m.Started = m.cfg.Now()
 	m.child, err = startChild(ctx, run.Cmd{Doing: "starting the machine", Args: args,
 		ExtraFiles: []*os.File{theirs}})

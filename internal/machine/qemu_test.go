@@ -8,31 +8,31 @@ import (
 	"testing"
 )
 
-func testConfig() Config {
+func testLaunch() launch {
 	cfg, err := Config{Image: "/x/Kld Server_1.qcow2"}.withDefaults()
 	if err != nil {
 		panic(err)
 	}
-	return cfg
+	return launch{cfg: cfg, firmware: firmware{Code: "/c,d.fd"}}
 }
 
 func TestArgsStayOnLoopback(t *testing.T) {
-	cfg := testConfig()
-	line := strings.Join(qemuArgs(cfg, "/w", TCG, firmware{Code: "/c.fd"}, "/s.log"), " ")
+	l := testLaunch()
+	line := strings.Join(qemuArgs(l, "/w", TCG, "/s.log"), " ")
 	for _, want := range []string{"hostfwd=tcp:127.0.0.1:0-:22,restrict=on", "-nodefaults", "romfile=", "-display none",
 		"-accel tcg,thread=multi", `"filename":"/w/disk.qcow2"`, "virtio-rng-pci", "guest=kld-server-1", "-m 2048"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %q in %s", want, line)
 		}
 	}
-	cfg.Network = true
-	if args := qemuArgs(cfg, "/w", KVM, firmware{}, ""); !strings.Contains(strings.Join(args, " "), "restrict=off") {
+	l.cfg.Network = true
+	if args := qemuArgs(l, "/w", KVM, ""); !strings.Contains(strings.Join(args, " "), "restrict=off") {
 		t.Errorf("--network is not passed on: %q", args)
 	}
 }
 
 func TestArgsEscapeFileNames(t *testing.T) {
-	args := qemuArgs(testConfig(), `/w,x"y`, TCG, firmware{Code: "/c,d.fd"}, "/s,t.log")
+	args := qemuArgs(testLaunch(), `/w,x"y`, TCG, "/s,t.log")
 	for _, want := range []string{"file,id=serial,append=on,path=/s,,t.log"} {
 		if !slices.Contains(args, want) {
 			t.Errorf("no %q in %q", want, args)
@@ -40,6 +40,18 @@ func TestArgsEscapeFileNames(t *testing.T) {
 	}
 	if line := strings.Join(args, " "); !strings.Contains(line, `"filename":"/w,x\"y/disk.qcow2"`) || !strings.Contains(line, `"filename":"/c,d.fd"`) {
 		t.Errorf("file names are not escaped: %s", line)
+	}
+}
+
+func TestExtraDisksAreWrittenInPlace(t *testing.T) {
+	l := testLaunch()
+	l.disks = []Disk{{Image: "/a,b.img", Format: "raw"}, {Image: "/c.qcow2", Format: "qcow2"}}
+	line := strings.Join(qemuArgs(l, "/w", TCG, "/s.log"), " ")
+	for _, want := range []string{`"filename":"/a,b.img"},"node-name":"disk1"}`, "virtio-blk-pci,drive=disk1,serial=disk1",
+		`{"discard":"unmap","driver":"qcow2","file":{"discard":"unmap","driver":"file","filename":"/c.qcow2"},"node-name":"disk2"}`} {
+		if !strings.Contains(line, want) {
+			t.Errorf("no %s in %s", want, line)
+		}
 	}
 }
 

@@ -58,7 +58,7 @@ func newGuest(t *testing.T) (*guest, *Machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := testConfig()
+	cfg := testLaunch().cfg
 	m := &Machine{Name: "web1", User: "kldload", Addr: g.listener.Addr().String(), cfg: cfg, work: work, signer: signer,
 		child: &child{done: make(chan struct{})}}
 	if m.serial, err = newSerial(work.path("serial.log")); err != nil {
