@@ -152,7 +152,7 @@ func (s *objset) dnodeLogical(b *dnodeBlock) *logical {
 // pack replaces a full block's bytes by their stored form.
 func (s *objset) pack(n int) error {
 	b := &s.dnodes[n]
-	out, err := s.pipe.own.encode(s.dnodeLogical(b))
+	out, err := s.pipe.own.encode(s.dnodeLogical(b), &s.pipe.packed)
 	if err != nil {
 		return err
 	}

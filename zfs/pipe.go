@@ -38,23 +38,20 @@ type stored struct {
 }
 
 // encoder makes stored forms; each worker has one.
-type encoder struct {
-	block.Encoder
-	buf []byte
-}
+type encoder struct{ block.Encoder }
 
-// encode compresses and sums a block. The result shares l.data or e.buf, until
-// the next call.
-func (e *encoder) encode(l *logical) (s stored, err error) {
+// encode compresses and sums a block. The result shares l.data or buf, which
+// grows as needed.
+func (e *encoder) encode(l *logical, buf *[]byte) (s stored, err error) {
 	if !l.keep && allZero(l.data) {
 		return stored{done: true}, nil
 	}
-	packed, err := e.Compress(e.buf, l.data, l.method)
+	packed, err := e.Compress(*buf, l.data, l.method)
 	if err != nil {
 		return s, err
 	}
 	if packed != nil {
-		e.buf = packed[:cap(packed)]
+		*buf = packed[:cap(packed)]
 		if l.embed && len(packed) <= ondisk.EmbeddedMax {
 			s.ptr = ondisk.NewEmbedded(packed, len(l.data), l.method.Compression, l.typ, l.level, birthTxg)
 			s.done = true
@@ -100,14 +97,14 @@ func allZero(b []byte) bool {
 // before it have their place.
 type job struct {
 	logical
-	set   *objset // that the block is counted in
-	path  string  // for errors
-	then  func(ondisk.BlockPtr) error
-	out   stored
-	err   error
-	buf   []byte // backs data, and goes back to the pool
-	enc   encoder
-	ready chan struct{}
+	set    *objset // that the block is counted in
+	path   string  // for errors
+	then   func(ondisk.BlockPtr) error
+	out    stored
+	err    error
+	buf    []byte // backs data
+	packed []byte // backs out.data
+	ready  chan struct{}
 	// signal, when set, is closed when the job is done or given up.
 	signal chan struct{}
 }
@@ -123,23 +120,30 @@ type pipe struct {
 	work  chan *job
 	queue chan *job
 	ended sync.WaitGroup
-	free  sync.Pool
+	free  chan *job // used ones, for their buffers
 
 	mu  sync.Mutex
 	err error
-	own encoder // the committer's, for blocks that are made of others' places
+
+	// The committer's, for blocks that are made of others' places.
+	own    encoder
+	packed []byte
 }
 
 // depth is how many blocks each worker may have waiting.
 const depth = 16
 
 func newPipe(w io.WriterAt, s *space, size int64, workers int) *pipe {
-	p := &pipe{space: s, out: newOutput(w), size: size, work: make(chan *job, depth*workers), queue: make(chan *job, depth*workers)}
-	p.free.New = func() any { return &job{ready: make(chan struct{}, 1)} }
+	waiting := depth * workers
+	p := &pipe{
+		space: s, out: newOutput(w), size: size,
+		work: make(chan *job, waiting), queue: make(chan *job, waiting), free: make(chan *job, waiting+workers),
+	}
 	for range workers {
 		p.ended.Go(func() {
+			var enc encoder
 			for j := range p.work {
-				j.out, j.err = j.enc.encode(&j.logical)
+				j.out, j.err = enc.encode(&j.logical, &j.packed)
 				j.ready <- struct{}{}
 			}
 		})
@@ -150,13 +154,26 @@ func newPipe(w io.WriterAt, s *space, size int64, workers int) *pipe {
 
 // job gives an empty job whose data has n bytes of any content.
 func (p *pipe) job(n int) *job {
-	j := p.free.Get().(*job)
+	var j *job
+	select {
+	case j = <-p.free:
+		*j = job{buf: j.buf, packed: j.packed, ready: j.ready}
+	default:
+		j = &job{ready: make(chan struct{}, 1)}
+	}
 	if cap(j.buf) < n {
 		j.buf = make([]byte, n)
 	}
-	*j = job{buf: j.buf, enc: j.enc, ready: j.ready}
 	j.data = j.buf[:n]
 	return j
+}
+
+// release keeps a job's buffers for the next.
+func (p *pipe) release(j *job) {
+	select {
+	case p.free <- j:
+	default:
+	}
 }
 
 // put sends a job on its way. Errors come with flush.
@@ -181,7 +198,7 @@ func (p *pipe) commit() {
 		if j.signal != nil {
 			close(j.signal)
 		}
-		p.free.Put(j)
+		p.release(j)
 	}
 }
 
@@ -207,7 +224,7 @@ func (p *pipe) commitOne(j *job) {
 
 // store is put for a block that is made while committing.
 func (p *pipe) store(set *objset, l *logical) (ondisk.BlockPtr, error) {
-	s, err := p.own.encode(l)
+	s, err := p.own.encode(l, &p.packed)
 	if err != nil {
 		return ondisk.BlockPtr{}, err
 	}
