@@ -46,29 +46,28 @@ func (b *blockReader) holes(blockSize, left int64) (n int64, err error) {
 	return n, nil
 }
 
-// fill reads exactly p.
-func (b *blockReader) fill(p []byte) error {
+// fill reads exactly p, or tells how much of it there was.
+func (b *blockReader) fill(p []byte) (n int, err error) {
 	if b.hole == nil {
 		if b.r == nil {
-			return io.EOF
+			return 0, io.EOF
 		}
-		_, err := io.ReadFull(b.r, p)
-		return err
+		return io.ReadFull(b.r, p)
 	}
-	for len(p) > 0 {
+	for n < len(p) {
 		if err := b.look(); err != nil {
-			return err
+			return n, err
 		}
 		if b.zero > 0 {
-			n := min(b.zero, int64(len(p)))
-			clear(p[:n])
-			p, b.zero = p[n:], b.zero-n
+			zeros := min(b.zero, int64(len(p)-n))
+			clear(p[n : n+int(zeros)])
+			n, b.zero = n+int(zeros), b.zero-zeros
 			continue
 		}
-		n, err := b.r.Read(p)
-		if p = p[n:]; err != nil && len(p) > 0 {
-			return err
+		got, err := b.r.Read(p[n:])
+		if n += got; err != nil && n < len(p) {
+			return n, err
 		}
 	}
-	return nil
+	return n, nil
 }

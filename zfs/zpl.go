@@ -260,8 +260,8 @@ func (o *object) putContent(body io.Reader, size int64) error {
 		}
 		j := o.fs.pipe.job(int(blockSize))
 		n := min(blockSize, size-at)
-		if err := in.fill(j.data[:n]); err != nil {
-			return bodyError(o.path, at, size, err)
+		if got, err := in.fill(j.data[:n]); err != nil {
+			return bodyError(o.path, at+int64(got), size, err)
 		}
 		clear(j.data[n:])
 		j.method, j.copies, j.embed = o.fs.settings.method, o.fs.settings.copies, true
