@@ -1,15 +1,27 @@
-# The image of bench/build.sh as kldload's user describes it.
+# The image of bench/build.sh, and of the case build in bench/zfs.sh, as
+# kldload's user describes it.
 
 variable "darksite" { type = string }
 variable "kernel" { type = string }
 variable "script" { type = string }
 variable "output" { type = string }
 
+variable "profile" {
+  type    = string
+  default = "core"
+}
+
+variable "storage" {
+  type    = string
+  default = "ext4" # as the others of bench/build.sh
+}
+
 source "kldload" "bench" {
   darksite         = var.darksite
-  profile          = "core"
+  profile          = var.profile
   kernel           = var.kernel
   disk_size        = "7680" # 512 MiB ESP, 7 GiB root, as in mkosi.repart
+  storage          = var.storage
   timezone         = "UTC"
   locale           = "C.UTF-8"
   skip_boot        = true
