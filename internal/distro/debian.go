@@ -22,7 +22,7 @@ type Install struct {
 
 // stageVersion is part of the cache key: raise it when the same Install gives
 // another tree.
-const stageVersion = "2"
+const stageVersion = "3"
 
 // Key names everything the tree depends on beside the darksite's content.
 func (i Install) CacheInputs() []string {
@@ -66,7 +66,7 @@ func (i Install) BootstrapEnv() []string { return append(i.Env(), "INITRD=No") }
 // Finish is the command that, inside the tree, makes what the packages left
 // for last: the locale and the initramfs.
 func (i Install) Finish() []string {
-	script := "set -e\n"
+	script := "set -e\ncd /\n"
 	if locale := i.Locale; locale != "" && locale != "C.UTF-8" && locale != "C" && locale != "POSIX" {
 		charset := "UTF-8"
 		if _, c, ok := strings.Cut(locale, "."); ok {
@@ -74,8 +74,11 @@ func (i Install) Finish() []string {
 		}
 		script += fmt.Sprintf("echo '%s %s' >/etc/locale.gen\nlocale-gen >/dev/null\n", locale, charset)
 	}
+	// zfsutils-linux made a random host id, which the initramfs would carry
+	// into every clone.
+	script += "rm -f etc/hostid\n"
 	script += "update-initramfs -c -k " + i.Kernel + "\n"
-	script += "cd /; rm -f etc/hostname " + strings.Join(leftovers, " ") + "\n"
+	script += "rm -f etc/hostname " + strings.Join(leftovers, " ") + "\n"
 	script += "[ -L etc/resolv.conf ] || rm -f etc/resolv.conf\n"
 	return []string{"sh", "-c", script}
 }

@@ -62,9 +62,16 @@ func (b *build) openDarksite(_ context.Context, s *ui.Stage) (outcome, error) {
 
 // packages are what the image starts from: the profile, exactly the pinned
 // kernel with its modules (not the meta package, whose next version has none),
-// and what the template adds.
+// what a root on ZFS needs, and what the template adds.
 func (b *build) packages(l *darksite.Lock) ([]string, error) {
-	names, err := l.Install(b.src.Profile, "")
+	var optional []string
+	if b.src.Storage == boot.ZFS {
+		if b.kernel.ZFSModules.Package == "" {
+			return nil, fmt.Errorf("storage \"zfs\": the darksite has no ZFS modules for kernel %s\nhint: make a new one with kldload darksite create, or set storage = \"ext4\"", b.kernel.ABI)
+		}
+		optional = []string{distro.ZFSRoot}
+	}
+	names, err := l.Install(b.src.Profile, "", optional...)
 	if err != nil {
 		return nil, fmt.Errorf("%w\nhint: kldload darksite create --profile %s … adds it", err, b.src.Profile)
 	}

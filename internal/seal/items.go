@@ -35,6 +35,8 @@ func identityItems(opts Options) []Item {
 		hostname,
 		{Name: "hostid", Why: "ZFS tells the machines that may import a pool by it",
 			Remove: []string{"etc/hostid"}},
+		{Name: "zpool-cache", Why: "it lists the pools of another machine, which this one would import",
+			Remove: []string{"etc/zfs/zpool.cache", "etc/zfs/zpool.cache.tmp", "etc/zfs/zfs-list.cache/*"}},
 		{Name: "wireguard-keys", Why: "clones must not share a tunnel's identity",
 			Remove: []string{"etc/wireguard/*key*"}, RemoveIf: map[string]string{"etc/wireguard/*": "PrivateKey"}},
 		{Name: "dhcp-leases", Why: "a lease belongs to one machine's address",

@@ -45,10 +45,21 @@ func Failed(checks []Check) error {
 	return errors.Join(errs...)
 }
 
+// Root is the root file system, of whatever type: names have no leading slash.
+type Root interface {
+	fs.FS
+	// Lstat does not follow the last link.
+	Lstat(name string) (fs.FileInfo, error)
+	// Resolve gives the name that a path with links leads to.
+	Resolve(name string) (string, error)
+}
+
 // image is the disk opened.
 type image struct {
-	esp      *fat.FS
-	root     *ext4.FS
+	esp      fs.ReadDirFS
+	root     Root
+	rootType string // boot.Ext4 or boot.ZFS
+	rootArg  string // how the kernel's root= names it: UUID=…, ZFS=rpool/ROOT/default
 	espUUID  string
 	entries  []boot.Entry
 	versions []string
@@ -96,12 +107,11 @@ func (m *image) open(r io.ReaderAt, size int64) (string, error) {
 		part := io.NewSectionReader(r, p.Start, p.Size)
 		switch p.Type {
 		case gpt.TypeESP:
-			if m.esp, err = fat.Open(part, p.Size); err != nil {
+			if err := m.openESP(part, p.Size); err != nil {
 				return "", fmt.Errorf("EFI system partition: %w", err)
 			}
-			m.espUUID = fmt.Sprintf("%04X-%04X", m.esp.VolumeID()>>16, m.esp.VolumeID()&0xffff)
 		case gpt.TypeLinuxRootX8664:
-			if m.root, err = ext4.Open(part, p.Size); err != nil {
+			if err := m.openExt4(part, p.Size); err != nil {
 				return "", fmt.Errorf("root partition: %w", err)
 			}
 		}
@@ -109,12 +119,26 @@ func (m *image) open(r io.ReaderAt, size int64) (string, error) {
 	if m.esp == nil || m.root == nil {
 		return "", errors.New("want an EFI system partition and a root partition (types of the UEFI and Discoverable Partitions specifications)")
 	}
-	return fmt.Sprintf("%d partitions, ESP %s, root %s", len(table.Partitions), m.espUUID, m.rootUUID()), nil
+	return fmt.Sprintf("%d partitions, ESP %s, root %s", len(table.Partitions), m.espUUID, m.rootArg), nil
 }
 
-func (m *image) rootUUID() string {
-	u := m.root.UUID()
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+func (m *image) openESP(r io.ReaderAt, size int64) error {
+	esp, err := fat.Open(r, size)
+	if err != nil {
+		return err
+	}
+	m.esp, m.espUUID = esp, fmt.Sprintf("%04X-%04X", esp.VolumeID()>>16, esp.VolumeID()&0xffff)
+	return nil
+}
+
+func (m *image) openExt4(r io.ReaderAt, size int64) error {
+	root, err := ext4.Open(r, size)
+	if err != nil {
+		return err
+	}
+	u := root.UUID()
+	m.root, m.rootType, m.rootArg = root, boot.Ext4, fmt.Sprintf("UUID=%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+	return nil
 }
 
 // loader asserts that firmware with empty variables finds a program to start.
@@ -149,7 +173,7 @@ func (m *image) bootEntries() (string, error) {
 				return "", fmt.Errorf("entry %s: %s: missing or empty (%w)", d.Name(), name, err)
 			}
 		}
-		if want := "root=UUID=" + m.rootUUID(); !strings.Contains(" "+e.Options+" ", " "+want+" ") {
+		if want := "root=" + m.rootArg; !strings.Contains(" "+e.Options+" ", " "+want+" ") {
 			return "", fmt.Errorf("entry %s: options %q: want %s", d.Name(), e.Options, want)
 		}
 		m.entries = append(m.entries, e)
@@ -212,13 +236,17 @@ func (m *image) exists(name string) bool {
 	return err == nil
 }
 
-// fstab asserts that everything that is mounted exists.
+// fstab asserts that everything that is mounted exists. A root on ZFS has no
+// line: its dataset says where it is mounted.
 func (m *image) fstab() (string, error) {
 	text, err := fs.ReadFile(m.root, "etc/fstab")
 	if err != nil {
 		return "", err
 	}
-	known := map[string]string{"UUID=" + m.rootUUID(): "/", "UUID=" + m.espUUID: "/boot/efi"}
+	known := map[string]string{"UUID=" + m.espUUID: "/boot/efi"}
+	if m.rootType != boot.ZFS {
+		known[m.rootArg] = "/"
+	}
 	found := 0
 	for _, line := range strings.Split(string(text), "\n") {
 		f := strings.Fields(line)
