@@ -125,7 +125,7 @@ func parseACLEntry(line string) (aclEntry, error) {
 		id, err = strconv.ParseUint(f[1], 10, 32)
 	}
 	if err != nil {
-		return e, fmt.Errorf("access control entry %q: a name without its number\nhint: make the archive with tar --numeric-owner", line)
+		return e, fmt.Errorf("access control entry %q: a name without its number\nhint: make the archive with tar --xattrs --xattrs-include='*', without --acls: it keeps the numbers", line)
 	}
 	e.id = uint32(id)
 	return e, nil

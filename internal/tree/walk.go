@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,60 +22,97 @@ type WalkOptions struct {
 // system keeps of a file but its access and change times, which no two copies
 // of a tree share. Hard links are told by device and inode.
 //
-// A second goroutine reads ahead. Entry and body are f's until it returns. The
+// Other goroutines read ahead. Entry and body are f's until it returns. The
 // body of a sparse file has SkipHole() (int64, error): it passes over the hole
 // that begins at the next byte and gives its length, 0 when there is data.
 func Walk(root string, opts WalkOptions, f func(e *Entry, body io.Reader) error) error {
-	w := &walker{
-		opts: opts, seen: map[inode]string{}, noAtime: unix.O_NOATIME, xattrs: newXattrReader(),
-		full: make(chan *batch, readAhead), free: make(chan *batch, readAhead+2), stop: make(chan struct{}),
-	}
-	for range cap(w.free) {
-		w.free <- &batch{}
-	}
+	w := newWalker(opts)
 	go w.run(root)
-	err := w.hand(f)
-	close(w.stop)
-	for b := range w.full { // until the walker has ended
-		b.close()
+	var workers sync.WaitGroup
+	for range readers {
+		workers.Go(func() {
+			look := looker{xattrs: newXattrReader(), noAtime: unix.O_NOATIME}
+			for b := range w.work {
+				look.batch(b)
+				b.ready <- struct{}{}
+			}
+		})
 	}
-	return err
+	h := hander{f: f, seen: map[inode]string{}, noAtime: unix.O_NOATIME}
+	err := h.all(w)
+	close(w.stop)
+	for b := range w.queue { // until the walker has ended
+		<-b.ready
+		b.release()
+	}
+	workers.Wait()
+	return wrapPath(root, err)
 }
 
+// More readers than processors: where the files are not in memory, each waits
+// for the disk.
 const (
-	readAhead    = 3         // batches
-	batchEntries = 256       // in one of them
-	batchBytes   = 1 << 20   // of file content
-	inlineSize   = 128 << 10 // larger files are read as they are handed on
+	readers      = 8
+	batches      = 2 * readers
+	batchEntries = 256      // in a batch
+	batchFolders = 16       // that a batch keeps open
+	inlineSize   = 16 << 10 // larger files are read as they are handed on
 )
 
 // batch is a run of entries with the content of the small files.
 type batch struct {
-	items []item
-	data  []byte
-	err   error // of what comes behind the items
+	items   []item
+	data    []byte
+	folders []*folder
+	err     error // of what comes behind the items
+	ready   chan struct{}
 }
 
 type item struct {
 	Entry
-	at, end int  // of its content in data
-	fd      int  // of a file that is not read yet; 0 for none
+	name    string // in the folder
+	in      *folder
+	typ     byte // as of dirent
+	id      inode
+	linked  bool // it has other names
 	sparse  bool // it has fewer blocks than bytes
+	at, end int  // of its content in data
+	err     error
 }
 
-func (b *batch) close() {
-	for i := range b.items {
-		if b.items[i].fd != 0 {
-			_ = unix.Close(b.items[i].fd)
-			b.items[i].fd = 0
-		}
+// folder is open as long as anything refers to it.
+type folder struct {
+	fd   int
+	refs atomic.Int32
+}
+
+func (d *folder) release() {
+	if d.refs.Add(-1) == 0 {
+		_ = unix.Close(d.fd)
 	}
 }
 
-// hand passes the batches on to f.
-func (w *walker) hand(f func(e *Entry, body io.Reader) error) error {
-	for b := range w.full {
-		if err := b.hand(f); err != nil {
+func (b *batch) release() {
+	for _, d := range b.folders {
+		d.release()
+	}
+	b.folders = b.folders[:0]
+}
+
+// hander passes entries on, in order.
+type hander struct {
+	f       func(e *Entry, body io.Reader) error
+	seen    map[inode]string
+	noAtime int
+	small   memory
+}
+
+func (h *hander) all(w *walker) error {
+	for b := range w.queue {
+		<-b.ready
+		err := h.batch(b)
+		b.release()
+		if err != nil {
 			return err
 		}
 		w.free <- b
@@ -81,28 +120,48 @@ func (w *walker) hand(f func(e *Entry, body io.Reader) error) error {
 	return nil
 }
 
-func (b *batch) hand(f func(e *Entry, body io.Reader) error) error {
-	defer b.close()
-	var small memory
+func (h *hander) batch(b *batch) error {
 	for i := range b.items {
 		it := &b.items[i]
-		var body io.Reader
-		switch {
-		case it.fd != 0:
-			body = newFileBody(it)
-		case it.IsRegular():
-			small = memory{b.data[it.at:it.end]}
-			body = &small
+		if it.err != nil {
+			return &pathError{it.Path, it.err}
 		}
-		if err := f(&it.Entry, body); err != nil {
+		if it.linked {
+			h.link(it)
+		}
+		if err := h.item(b, it); err != nil {
 			return err
-		}
-		if it.fd != 0 {
-			_ = unix.Close(it.fd)
-			it.fd = 0
 		}
 	}
 	return b.err
+}
+
+func (h *hander) item(b *batch, it *item) error {
+	switch {
+	case !it.IsRegular():
+		return h.f(&it.Entry, nil)
+	case it.Size <= inlineSize:
+		h.small.rest = b.data[it.at:it.end]
+		return h.f(&it.Entry, &h.small)
+	}
+	fd, err := openFile(it.in.fd, it.name, &h.noAtime)
+	if err != nil {
+		return &pathError{it.Path, err}
+	}
+	err = h.f(&it.Entry, newFileBody(fd, it))
+	if closed := unix.Close(fd); err == nil && closed != nil {
+		err = &pathError{it.Path, closed}
+	}
+	return err
+}
+
+// link turns a file that was handed on under another name into a hard link.
+func (h *hander) link(it *item) {
+	if first, ok := h.seen[it.id]; ok {
+		it.HardLink, it.Size, it.Xattrs, it.Symlink = first, 0, nil, ""
+		return
+	}
+	h.seen[it.id] = it.Path
 }
 
 // memory is a reader of bytes.
@@ -118,8 +177,8 @@ func (m *memory) Read(p []byte) (int, error) {
 }
 
 // newFileBody gives the reader of a file that was opened.
-func newFileBody(it *item) io.Reader {
-	b := fileBody{fd: it.fd, size: it.Size, dataEnd: it.Size}
+func newFileBody(fd int, it *item) io.Reader {
+	b := fileBody{fd: fd, size: it.Size, dataEnd: it.Size}
 	if !it.sparse {
 		return &b
 	}
