@@ -9,7 +9,6 @@ import (
 	"path"
 	"path/filepath"
 	"sort"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +26,7 @@ type PackOptions struct {
 // Pack writes the tree at root as a stream, parents before children, names in
 // byte order. It must run as root of the tree's user namespace.
 func Pack(root string, w io.Writer, opts PackOptions) (Stats, error) {
-	p := &packer{root: root, tw: tar.NewWriter(w), epoch: opts.Epoch, seen: map[inode]string{}, empty: map[string]bool{}}
+	p := &packer{root: root, tw: tar.NewWriter(w), epoch: opts.Epoch, seen: map[inode]string{}, empty: map[string]bool{}, xattrs: newXattrReader()}
 	for _, dir := range opts.EmptyDirs {
 		p.empty[path.Clean(dir)] = true
 	}
@@ -41,12 +40,13 @@ func Pack(root string, w io.Writer, opts PackOptions) (Stats, error) {
 type inode struct{ dev, ino uint64 }
 
 type packer struct {
-	root  string
-	tw    *tar.Writer
-	epoch time.Time
-	seen  map[inode]string
-	empty map[string]bool
-	stats Stats
+	root   string
+	tw     *tar.Writer
+	epoch  time.Time
+	seen   map[inode]string
+	empty  map[string]bool
+	xattrs *xattrReader
+	stats  Stats
 }
 
 func (p *packer) walk(name string) error {
@@ -124,7 +124,10 @@ func (p *packer) header(name, full string, st *unix.Stat_t) (*tar.Header, error)
 	if err := setType(h, full, st); err != nil {
 		return nil, err
 	}
-	xattrs, err := getXattrs(full)
+	xattrs, err := p.xattrs.ofPath(full)
+	for _, name := range ofHost {
+		delete(xattrs, name)
+	}
 	if len(xattrs) > 0 {
 		h.PAXRecords = map[string]string{}
 		for key, value := range xattrs {
@@ -158,28 +161,6 @@ func setType(h *tar.Header, full string, st *unix.Stat_t) error {
 	return nil
 }
 
-// getXattrs reads the attributes that belong to the file rather than to the
-// host's security modules.
-func getXattrs(full string) (map[string][]byte, error) {
-	var list [4096]byte
-	n, err := unix.Llistxattr(full, list[:])
-	if errors.Is(err, unix.ENOTSUP) || n == 0 && err == nil {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listing extended attributes: %w", err)
-	}
-	out := map[string][]byte{}
-	for _, name := range strings.Split(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {
-		if name == "security.selinux" || name == "security.ima" || name == "security.evm" {
-			continue
-		}
-		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
-		n, err := unix.Lgetxattr(full, name, value)
-		if err != nil {
-			return nil, fmt.Errorf("reading extended attribute %s: %w", name, err)
-		}
-		out[name] = value[:n]
-	}
-	return out, nil
-}
+// ofHost are attributes that belong to the host's security modules rather than
+// to the file.
+var ofHost = []string{"security.selinux", "security.ima", "security.evm"}

@@ -31,8 +31,11 @@ type Entry struct {
 	UID, GID uint32
 	Size     int64
 	ModTime  time.Time
-	Major    uint32
-	Minor    uint32
+	// AccessTime and ChangeTime are zero when they are not known.
+	AccessTime, ChangeTime time.Time
+
+	Major uint32
+	Minor uint32
 	// Symlink is a symbolic link's target; HardLink the path of the entry
 	// whose file this one is, met earlier.
 	Symlink  string
