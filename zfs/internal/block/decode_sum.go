@@ -50,7 +50,7 @@ func Sum(b []byte, c ondisk.Checksum) (sum [4]uint64, err error) {
 	case ondisk.ChecksumFletcher2:
 		return sumFletcher2(b), nil
 	case ondisk.ChecksumFletcher4, ondisk.ChecksumZilog2:
-		return sumFletcher4(b), nil
+		return Fletcher4(b), nil
 	case ondisk.ChecksumSHA256, ondisk.ChecksumLabel, ondisk.ChecksumGangHeader:
 		return words(sha256.Sum256(b), binary.BigEndian), nil // module/zfs/sha2_zfs.c turns these round
 	case ondisk.ChecksumSHA512:
@@ -76,16 +76,4 @@ func sumFletcher2(b []byte) [4]uint64 {
 		b1 += a1
 	}
 	return [4]uint64{a0, a1, b0, b1}
-}
-
-// sumFletcher4 takes 32-bit words (zfs_fletcher.c).
-func sumFletcher4(p []byte) [4]uint64 {
-	var a, b, c, d uint64
-	for ; len(p) >= 4; p = p[4:] {
-		a += uint64(binary.LittleEndian.Uint32(p))
-		b += a
-		c += b
-		d += c
-	}
-	return [4]uint64{a, b, c, d}
 }
