@@ -24,7 +24,9 @@ func newOutput(w io.WriterAt) *output { return &output{w: w} }
 // write takes b, which belongs at byte at of the image, for one of the copies.
 func (o *output) write(copy int, b []byte, at int64) error {
 	buf := &o.buffers[copy]
-	if len(buf.data) > 0 && (buf.at+int64(len(buf.data)) != at || len(buf.data)+len(b) > outputSize) {
+	// What a block leaves of its last sector stays zero.
+	gap := at - buf.at - int64(len(buf.data))
+	if len(buf.data) > 0 && (gap < 0 || gap >= sector || len(buf.data)+int(gap)+len(b) > outputSize) {
 		if err := o.flushOne(buf); err != nil {
 			return err
 		}
@@ -36,8 +38,9 @@ func (o *output) write(copy int, b []byte, at int64) error {
 		buf.data = make([]byte, 0, outputSize)
 	}
 	if len(buf.data) == 0 {
-		buf.at = at
+		buf.at, gap = at, 0
 	}
+	buf.data = append(buf.data, zeroBlock[:gap]...)
 	buf.data = append(buf.data, b...)
 	return nil
 }
