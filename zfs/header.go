@@ -78,9 +78,12 @@ func checkHeader(h *Header) error {
 	if h.Size < 0 || kind != modeRegular && h.Size != 0 {
 		return fmt.Errorf("size %d: want 0 or more, and content in regular files alone", h.Size)
 	}
-	for name := range h.Xattrs {
+	for name, value := range h.Xattrs {
 		if name == "" || len(name) > maxName || strings.ContainsRune(name, 0) {
 			return fmt.Errorf("extended attribute %q: want a name of 1 to %d bytes without a NUL", name, maxName)
+		}
+		if len(value) > maxXattr {
+			return fmt.Errorf("extended attribute %q: a value of %d bytes: want at most %d", name, len(value), maxXattr)
 		}
 	}
 	return nil

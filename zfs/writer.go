@@ -20,6 +20,7 @@ const (
 	maxRecordSize = 1 << 20  // zfs_max_recordsize of OpenZFS 2.1
 	maxName       = 255      // bytes of a file's name (MAXNAMELEN without its NUL)
 	maxLink       = 4095     // of a symbolic link's target (PATH_MAX)
+	maxXattr      = 64 << 10 // of an extended attribute's value (XATTR_SIZE_MAX)
 )
 
 // Writer puts files into a new pool. It is not safe for concurrent use. After

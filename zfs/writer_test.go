@@ -161,7 +161,7 @@ func everyKind() []entry {
 		h.UID, h.GID = 4000000000, 4000000001
 		h.ModTime = time.Unix(-5, 999999999)
 	})
-	for n, size := range []int{1, 100, 600, 3000, 40000, 70000} {
+	for n, size := range []int{1, 100, 600, 3000, 40000, 65536} {
 		special(fmt.Sprintf("etc/xattr%d", n), modeRegular|0o600, func(h *Header) {
 			h.Xattrs = map[string][]byte{"user.a": text(size), "security.b": random(int64(n), size/2), "user.empty": {}}
 		})
