@@ -101,7 +101,7 @@ func TestFilesAreChecked(t *testing.T) {
 		"they are in datasets":                       {Header: Header{Path: "home/l"}, link: "file"},
 		"twice":                                      file("file", nil),
 		"extended attribute \"\"":                    {Header: Header{Path: "x", Mode: modeRegular, Xattrs: map[string][]byte{"": nil}}},
-		"a value of 65537 bytes":            {Header: Header{Path: "x", Mode: modeRegular, Xattrs: map[string][]byte{"user.x": make([]byte, 65537)}}},
+		"a value of 65537 bytes":                     {Header: Header{Path: "x", Mode: modeRegular, Xattrs: map[string][]byte{"user.x": make([]byte, 65537)}}},
 		"reading the content of \"f\" at 0":          {Header: Header{Path: "f", Mode: modeRegular, Size: 5}, body: failing{}},
 	} {
 		w, err := NewWriter(discard{}, testOptions(MinSize))
