@@ -34,8 +34,8 @@ mkdir -p "$WORK" "$BENCH"
 trap 'rm -rf "$WORK"' EXIT
 results=$WORK/results # lines of: case, party, wall, user, system, KiB, bytes stored
 
-# timed CASE PARTY COMMAND… runs a command, which makes $WORK/out/img or another
-# file that the function stored knows, and notes what it took.
+# timed CASE PARTY COMMAND… runs a command, which makes $WORK/out/img or a qcow2
+# in a folder beside it, and notes what it took.
 timed() {
 	local what=$1 party=$2 status=0
 	shift 2
@@ -68,7 +68,10 @@ stored() {
 }
 
 # ours CASE SIZE SOURCE, theirs likewise
-ours() { timed "$1" kldload "$KLDLOAD" zfs create --pool rpool --from "$3" --output "$WORK/out/img" --size "$2"; }
+ours() {
+	timed "$1" kldload "$KLDLOAD" zfs create --pool rpool --property compression=lz4 --property xattr=sa --property acltype=posix \
+		--from "$3" --output "$WORK/out/img" --size "$2"
+}
 theirs() {
 	truncate -s "$2" "$WORK/fresh"
 	timed "$1" mke2fs sh -c 'mv "$1" "$2" && exec timeout "$3" mke2fs -q -F -t ext4 -d "$4" "$2"' sh \

@@ -12,5 +12,6 @@
 // machine do not disturb them. A tool or folder that is missing fails a test,
 // nothing is skipped.
 //
-// Real boots are not here; package internal/machine and make image have them.
+// Real boots of images are in make image; here, one golden image is booted for
+// its kernel, which judges pools that were written here (kernel_judge.sh).
 package test

@@ -33,9 +33,9 @@ func TestKernelJudgesPools(t *testing.T) {
 	lines := writeAttributesTar(t, filepath.Join(dir, "attributes.tar"))
 	pool, fromTar := filepath.Join(dir, "judge.img"), filepath.Join(dir, "fromtar.img")
 	createPool(t, dir, "judge", tree, pool, "1536M",
-		"--dataset", "judge/home,mountpoint=/home,quota=1G,compression=off",
-		"--dataset", "judge/data,mountpoint=/data,compression=zstd-3,recordsize=1M",
-		"--dataset", "judge/data/plain,compression=off,atime=off")
+		"--dataset", "home:quota=1G,compression=off",
+		"--dataset", "data:mountpoint=/data,compression=zstd-3,recordsize=1M",
+		"--dataset", "data/plain:compression=off,dnodesize=legacy")
 	createPool(t, dir, "fromtar", filepath.Join(dir, "attributes.tar"), fromTar, "256M")
 	for name, img := range map[string]string{"judge": pool, "fromtar": fromTar} {
 		noLeaks(t, img, name)
@@ -53,10 +53,11 @@ func TestKernelJudgesPools(t *testing.T) {
 	}
 }
 
-// createPool runs kldload zfs create.
+// createPool runs kldload zfs create with the datasets of a machine.
 func createPool(t *testing.T, dir, name, from, img, size string, more ...string) {
 	t.Helper()
-	args := append([]string{"zfs", "create", "--pool", name, "--from", from, "--output", img, "--size", size}, more...)
+	args := append([]string{"zfs", "create", "--pool", name, "--from", from, "--output", img, "--size", size,
+		"--layout", "root", "--snapshot", "golden"}, more...)
 	call{dir: dir, args: args}.run(t).succeeded(t)
 }
 

@@ -17,8 +17,8 @@ import (
 )
 
 // makeRichTree fills a new folder with every kind of file and of metadata that
-// a tree can have. Its file system must have extended attributes and ACLs. What
-// lies in data and home goes to datasets of their own.
+// a tree can have. Its file system must have extended attributes and ACLs. Where
+// datasets are mounted, there are folders; data and home have something in them.
 func makeRichTree(t *testing.T, dir string) {
 	t.Helper()
 	b := treeMaker{t: t, dir: dir, rand: rand.NewChaCha8([32]byte{4})}
@@ -212,6 +212,9 @@ func (b treeMaker) datasets() {
 	b.file("data/records", b.noise(2<<20)+strings.Repeat("large records ", 300_000))
 	b.file("data/small", "small")
 	b.file("data/plain/text", strings.Repeat("not compressed ", 50_000))
-	b.mkdir("data", 0o2775)
+	for _, name := range []string{"root", "srv", "tmp", "var/cache", "var/lib", "var/log", "var/spool", "var/tmp"} {
+		b.mkdir(name, 0o750)
+	}
+	b.mkdir("data", 0o775|os.ModeSetgid)
 	b.times("data", time.Unix(1_700_000_000, 123_456_789))
 }
