@@ -143,7 +143,7 @@ func (r *rig) stored() []string {
 func TestBECreateMakesAnEnvironmentOfItsOwn(t *testing.T) {
 	r := newRig(t)
 	r.ok("create", "test")
-	entry, err := ParseEntry("x", []byte(r.read(r.esp("loader/entries/be-test-6.1.0-1-amd64.conf"))))
+	entry, err := ParseEntry("x", []byte(r.read(r.esp("loader/entries/be-test@root-6.1.0-1-amd64.conf"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestBECreateMakesAnEnvironmentOfItsOwn(t *testing.T) {
 		t.Errorf("entry %+v", entry)
 	}
 	tree := treeOfIn(r.state, "rpool/ROOT/test")
-	for name, want := range map[string]string{"etc/kernel/cmdline": entry.Options + "\n", "etc/kernel/entry-token": "be-test\n",
+	for name, want := range map[string]string{"etc/kernel/cmdline": entry.Options + "\n", "etc/kernel/entry-token": "be-test@root\n",
 		"etc/hostid": "\x01\x02\x03\x04", "etc/machine-id": "0123456789abcdef0123456789abcdef\n"} {
 		if got := r.read(filepath.Join(tree, name)); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -166,7 +166,7 @@ func TestBECreateMakesAnEnvironmentOfItsOwn(t *testing.T) {
 	if got := p.Local["rpool/ROOT/test"]; !slices.Equal(got, want) {
 		t.Errorf("properties %q, want %q", got, want)
 	}
-	r.fails(`environment "TEST" exists`, "create", "TEST")
+	r.fails(`environment "test" exists`, "create", "test")
 }
 
 func TestBEKernelsAreSharedAndSwept(t *testing.T) {
@@ -196,7 +196,7 @@ func TestBEActivateAndRollback(t *testing.T) {
 	r := newRig(t)
 	r.ok("create", "test")
 	r.ok("activate", "test")
-	if got := r.read(r.esp("loader/loader.conf")); got != "timeout 3\ndefault be-test-*\n" {
+	if got := r.read(r.esp("loader/loader.conf")); got != "timeout 3\ndefault be-test@root-*\n" {
 		t.Errorf("loader.conf %q", got)
 	}
 	if log := r.read(filepath.Join(r.state, "log")); !strings.Contains(log, "zpool set bootfs=rpool/ROOT/test rpool\n") {
@@ -206,9 +206,20 @@ func TestBEActivateAndRollback(t *testing.T) {
 		t.Errorf("list:\n%s", out)
 	}
 	r.fails(`"test" is what boots next`, "destroy", "-y", "test")
+	r.ok("create", "test-6") // loader.conf's pattern for "test" is not its
+	if out := r.ok("list"); len(regexp.MustCompile(`(?m)^\S+ +\S*R\S* `).FindAllString(out, -1)) != 1 {
+		t.Errorf("list:\n%s", out)
+	}
+	r.ok("destroy", "-y", "test-6")
 	r.ok("rollback", "default")
 	r.ok("activate", "-t", "test")
-	if log := r.read(filepath.Join(r.state, "log")); !strings.Contains(log, "bootctl set-oneshot be-test-6.1.0-1-amd64.conf\n") {
+	r.mkdir(filepath.Join(r.sys, "sys/firmware/efi/efivars"))
+	r.write("sys/firmware/efi/efivars/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f",
+		"\x07\x00\x00\x00"+strings.Join(strings.Split("be-test@root-6.1.0-1-amd64.conf", ""), "\x00")+"\x00\x00\x00")
+	if out := r.ok("list"); !regexp.MustCompile(`(?m)^test +T `).MatchString(out) {
+		t.Errorf("list:\n%s", out)
+	}
+	if log := r.read(filepath.Join(r.state, "log")); !strings.Contains(log, "bootctl set-oneshot be-test@root-6.1.0-1-amd64.conf\n") {
 		t.Errorf("log %s", log)
 	}
 	r.fails(`"default" is running`, "destroy", "-y", "default")
@@ -221,10 +232,10 @@ func TestBERollbackToTheLastPackageSnapshot(t *testing.T) {
 	r.tree("rpool/ROOT/default", "6.1.0-9-amd64") // an upgrade
 	out := r.ok("rollback")
 	name := regexp.MustCompile(`apt-\d{8}-\d{6}`).FindString(out)
-	if !strings.Contains(r.read(r.esp("loader/loader.conf")), "default be-"+name+"-*\n") {
+	if !strings.Contains(r.read(r.esp("loader/loader.conf")), "default be-"+name+"@root-*\n") {
 		t.Errorf("loader.conf: %s", r.read(r.esp("loader/loader.conf")))
 	}
-	if entries, _ := filepath.Glob(r.esp("loader/entries/be-*")); len(entries) != 1 || !strings.HasSuffix(entries[0], name+"-6.1.0-1-amd64.conf") {
+	if entries, _ := filepath.Glob(r.esp("loader/entries/be-*")); len(entries) != 1 || !strings.HasSuffix(entries[0], name+"@root-6.1.0-1-amd64.conf") {
 		t.Errorf("entries %v: want the old kernel's alone", entries)
 	}
 	r.fails(`no snapshot "@nope"`, "rollback", "@nope")
@@ -278,6 +289,7 @@ func TestBEMisuse(t *testing.T) {
 	for want, args := range map[string][]string{
 		`unknown command "crate"`:                      {"crate"},
 		`want one NAME, got 0`:                         {"create"},
+		`environment name "Test": want lower-case`:     {"create", "Test"},
 		`environment name "a/b"`:                       {"create", "a/b"},
 		`no environment "nope" (have default)`:         {"activate", "nope"},
 		`no snapshot "default@nope"`:                   {"create", "-e", "default@nope", "x"},
