@@ -97,8 +97,9 @@ func (f *FS) readMaster() error {
 // and can go to [Writer.Create]; from Sys of a FileInfo it has no Linkname and Xattrs.
 type Node struct {
 	Header
-	// Ino is the object's number.
-	Ino uint64
+	// Ino is the object's number, of its own in each dataset.
+	Ino     uint64
+	Dataset string
 	// Links counts the names of a file; of a directory, itself, its name and its
 	// subdirectories.
 	Links uint64

@@ -117,7 +117,7 @@ func parseNode(ob *readObject, table *sa.Table) (*fileNode, error) {
 	in := &fileNode{ob: ob, attrs: a}
 	in.Mode, in.UID, in.GID = uint32(a.Mode), uint32(a.UID), uint32(a.GID)
 	in.ModTime, in.AccessTime, in.ChangeTime = goTime(a.MTime), goTime(a.ATime), goTime(a.CTime)
-	in.Ino, in.Links, in.Used, in.Project = ob.id, a.Links, ob.used(), a.ProjID
+	in.Dataset, in.Ino, in.Links, in.Used, in.Project = ob.set.name, ob.id, a.Links, ob.used(), a.ProjID
 	in.Size = int64(a.Size)
 	switch in.Mode & modeType {
 	case modeChar, modeBlock:
