@@ -149,6 +149,18 @@ func (l *Layout) Names() []string {
 	})
 }
 
+// Compression is what a dataset's files are compressed with.
+func (l *Layout) Compression(name string) string {
+	for at := name; ; at = parent(at) {
+		switch c := l.Datasets[at]["compression"]; {
+		case c != "" && c != "on":
+			return c
+		case c == "on" || at == "":
+			return "lz4" // what on is, and the default
+		}
+	}
+}
+
 // Options are those of a writer, but for size, seed, epoch and snapshot.
 func (l *Layout) Options() zfs.Options {
 	o := zfs.Options{Pool: l.Pool, Properties: l.Properties, Root: l.treeRoot()}
