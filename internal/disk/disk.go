@@ -2,13 +2,13 @@
 // a 512 MiB EFI system partition at 1 MiB and the root file system in the
 // rest. Everything that is random elsewhere is derived from a seed.
 //
-// The root is ext4; the tree is read once, as a stream, and never held.
+// The root is ext4 or a ZFS pool; the tree is read once, as a stream, and never
+// held.
 package disk
 
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kldload/kldload/internal/boot"
-	"github.com/kldload/kldload/internal/ext4"
 	"github.com/kldload/kldload/internal/fat"
 	"github.com/kldload/kldload/internal/gpt"
 	"github.com/kldload/kldload/internal/tree"
+	"github.com/kldload/kldload/internal/zpool"
 )
 
 // The layout (bytes). MinSize leaves the root enough to hold anything.
@@ -34,6 +34,7 @@ type Identity struct {
 	Disk, ESPPart, RootPart gpt.GUID
 	Root, HashSeed          [16]byte
 	ESPVolume               uint32
+	PoolSeed                string // of a ZFS pool's GUIDs
 }
 
 // NewIdentity derives the ids of a disk from what went into it.
@@ -45,10 +46,11 @@ func NewIdentity(seed string) Identity {
 		id[8] = id[8]&0x3f | 0x80
 		return id
 	}
-	volume := derive("esp volume")
+	volume, pool := derive("esp volume"), derive("pool")
 	return Identity{
 		Disk: guid(derive("disk")), ESPPart: guid(derive("esp")), RootPart: guid(derive("root partition")),
 		Root: derive("root"), HashSeed: derive("hash"), ESPVolume: binary.BigEndian.Uint32(volume[:]),
+		PoolSeed: UUID(pool),
 	}
 }
 
@@ -80,7 +82,10 @@ type Options struct {
 	Identity Identity
 	Boot     boot.Config
 	Epoch    time.Time
-	Label    string // of the root file system
+	Label    string // of an ext4 root
+	// Pool, when set, makes the root a ZFS pool; the snapshot Golden is taken of
+	// each of its datasets.
+	Pool *zpool.Layout
 	// Progress, when set, is called with the bytes of file content written.
 	Progress func(done int64, name string)
 }
@@ -90,15 +95,25 @@ type Target interface {
 	io.WriterAt
 }
 
+// Golden is the snapshot of what the image was when it was made.
+const Golden = "golden"
+
+// Stats tells of a root on ZFS what is in it, in bytes.
+type Stats struct {
+	Partition int64 `json:"partition_bytes"`
+	Logical   int64 `json:"logical_bytes,omitempty"`   // of file content
+	Allocated int64 `json:"allocated_bytes,omitempty"` // in the pool, all copies and metadata
+}
+
 // Build writes the disk from a tree's stream. On error the target's content is
 // of no use.
-func Build(w Target, stream io.Reader, opts Options) error {
+func Build(w Target, stream io.Reader, opts Options) (Stats, error) {
 	if opts.Size < MinSize || opts.Size%(1<<20) != 0 {
-		return fmt.Errorf("laying out the disk: size %d: want whole MiB, at least %d", opts.Size, int64(MinSize))
+		return Stats{}, fmt.Errorf("laying out the disk: size %d: want whole MiB, at least %d", opts.Size, int64(MinSize))
 	}
 	table := opts.table()
 	if err := gpt.Write(w, table); err != nil {
-		return err
+		return Stats{}, err
 	}
 	espPart, rootPart := table.Partitions[0], table.Partitions[1]
 	espFS, err := fat.NewWriter(&section{w, espPart.Start, espPart.Size}, fat.Options{
@@ -106,22 +121,23 @@ func Build(w Target, stream io.Reader, opts Options) error {
 		Type: fat.FAT32, HiddenSectors: uint32(espPart.Start / 512),
 	})
 	if err != nil {
-		return err
+		return Stats{}, err
 	}
-	root, err := ext4.NewWriter(&section{w, rootPart.Start, rootPart.Size}, ext4.Options{
-		Size: rootPart.Size, UUID: opts.Identity.Root, HashSeed: opts.Identity.HashSeed, Label: opts.Label, Epoch: opts.Epoch.Unix(),
-	})
+	root, err := opts.newRoot(&section{w, rootPart.Start, rootPart.Size}, rootPart)
 	if err != nil {
-		return err
+		return Stats{}, err
 	}
 	b := &builder{root: root, esp: boot.NewESP(creator{espFS, opts.Epoch}, opts.Boot), progress: opts.Progress}
-	if err := tree.Read(stream, b.entry); err != nil {
-		return fmt.Errorf("filling the disk: %w", err)
+	err = b.fill(stream)
+	if closed := root.Close(); err == nil { // it must be closed either way
+		err = closed
 	}
-	if err := b.esp.Finish(); err != nil {
-		return err
+	if err == nil {
+		err = espFS.Close()
 	}
-	return errors.Join(root.Close(), espFS.Close())
+	stats := root.stats()
+	stats.Partition = rootPart.Size
+	return stats, err
 }
 
 func (o Options) table() gpt.Table {
@@ -133,6 +149,9 @@ func (o Options) table() gpt.Table {
 	t.Partitions = []gpt.Partition{
 		{Type: gpt.TypeESP, GUID: o.Identity.ESPPart, Name: "esp", Start: ESPStart, Size: ESPSize},
 		{Type: gpt.TypeLinuxRootX8664, GUID: o.Identity.RootPart, Name: "root", Start: rootStart, Size: rootSize},
+	}
+	if o.Pool != nil {
+		t.Partitions[1].Type, t.Partitions[1].Name = gpt.TypeZFS, o.Pool.Pool
 	}
 	return t
 }
@@ -148,10 +167,17 @@ func (c creator) Create(name string, size int64, body io.Reader) error {
 }
 
 type builder struct {
-	root     *ext4.Writer
+	root     root
 	esp      *boot.ESP
 	done     int64
 	progress func(int64, string)
+}
+
+func (b *builder) fill(stream io.Reader) error {
+	if err := tree.Read(stream, b.entry); err != nil {
+		return fmt.Errorf("filling the disk: %w", err)
+	}
+	return b.esp.Finish()
 }
 
 // entry puts one file on the root and, where it concerns the ESP, there too.
@@ -159,30 +185,26 @@ func (b *builder) entry(e *tree.Entry, body io.Reader) error {
 	if e.HardLink != "" {
 		return b.root.Link(e.Path, e.HardLink)
 	}
-	h := ext4.Header{
-		Path: e.Path, Mode: e.Mode, UID: e.UID, GID: e.GID, Size: e.Size, ModTime: e.ModTime,
-		Major: e.Major, Minor: e.Minor, Linkname: e.Symlink, Xattrs: e.Xattrs,
-	}
 	if b.progress != nil {
 		b.done += e.Size
 		b.progress(b.done, e.Path)
 	}
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || !b.esp.Wants(e.Path) {
-		return b.root.Create(h, body)
+		return b.root.create(e, body)
 	}
-	return b.both(h, body)
+	return b.both(e, body)
 }
 
 // both reads body once for the ESP and the root.
-func (b *builder) both(h ext4.Header, body io.Reader) error {
+func (b *builder) both(e *tree.Entry, body io.Reader) error {
 	pr, pw := io.Pipe()
 	taken := make(chan error, 1)
 	go func() {
-		err := b.esp.Take(h.Path, h.Size, pr)
+		err := b.esp.Take(e.Path, e.Size, pr)
 		pr.CloseWithError(err)
 		taken <- err
 	}()
-	err := b.root.Create(h, io.TeeReader(body, pw))
+	err := b.root.create(e, io.TeeReader(body, pw))
 	pw.CloseWithError(err)
 	if espErr := <-taken; err == nil {
 		err = espErr

@@ -53,7 +53,7 @@ func build(t *testing.T, tar []byte, seed string) string {
 	if err := f.Truncate(size); err != nil {
 		t.Fatal(err)
 	}
-	if err := Build(f, bytes.NewReader(tar), Options{Size: size, Identity: id, Boot: conf, Epoch: epoch, Label: "root"}); err != nil {
+	if _, err := Build(f, bytes.NewReader(tar), Options{Size: size, Identity: id, Boot: conf, Epoch: epoch, Label: "root"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -138,7 +138,7 @@ func TestBuildErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Build(f, bytes.NewReader(in), o); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Build(f, bytes.NewReader(in), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 		f.Close()

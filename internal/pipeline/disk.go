@@ -13,6 +13,7 @@ import (
 	"github.com/kldload/kldload/internal/seal"
 	"github.com/kldload/kldload/internal/ui"
 	"github.com/kldload/kldload/internal/verify"
+	"github.com/kldload/kldload/internal/zpool"
 )
 
 // seal takes the identity out of the tree.
@@ -41,19 +42,24 @@ func (b *build) makeDisk(ctx context.Context, s *ui.Stage) (outcome, error) {
 	if err := f.Truncate(b.src.DiskSize); err != nil {
 		return outcome{}, errors.Join(fmt.Errorf("creating the disk: %w", err), f.Close())
 	}
-	err = b.streamTree(ctx, f, s)
+	stats, err := b.streamTree(ctx, f, s)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return outcome{}, err
 	}
-	detail := fmt.Sprintf("GPT · ESP %s · %s root %s, %d files, %s", ui.Bytes(disk.ESPSize), b.src.Storage,
-		ui.Bytes(b.src.DiskSize-disk.ESPStart-disk.ESPSize), b.stats.Entries, ui.Bytes(b.stats.Bytes))
-	return outcome{detail: detail}, nil
+	b.result.Root = &Root{Type: b.src.Storage, Files: b.stats.Entries, Stats: stats}
+	root := fmt.Sprintf("ext4 root %s, %d files, %s", ui.Bytes(stats.Partition), b.stats.Entries, ui.Bytes(b.stats.Bytes))
+	if p := b.src.Pool; p != nil {
+		b.result.Root.Pool, b.result.Root.Datasets = p.Pool, len(p.Datasets)
+		root = fmt.Sprintf("%s %s, %d files, %s stored (%s %.1f×)", p.Pool, ui.Bytes(stats.Partition), b.stats.Entries,
+			ui.Bytes(stats.Allocated), p.Compression(zpool.Root), float64(stats.Logical)/float64(max(stats.Allocated, 1)))
+	}
+	return outcome{detail: fmt.Sprintf("GPT · ESP %s · %s", ui.Bytes(disk.ESPSize), root)}, nil
 }
 
-func (b *build) streamTree(ctx context.Context, f *os.File, s *ui.Stage) error {
+func (b *build) streamTree(ctx context.Context, f *os.File, s *ui.Stage) (disk.Stats, error) {
 	pr, pw, err := os.Pipe()
 	if err != nil {
-		return err
+		return disk.Stats{}, err
 	}
 	packed := make(chan error, 1)
 	go func() {
@@ -61,14 +67,14 @@ func (b *build) streamTree(ctx context.Context, f *os.File, s *ui.Stage) error {
 		packed <- sandbox.Call(ctx, b.onTree(job), &b.stats) // before the reader sees the end
 		_ = pw.Close()
 	}()
-	err = disk.Build(f, pr, disk.Options{
-		Size: b.src.DiskSize, Identity: b.ids, Boot: b.bootConfig(), Epoch: b.epoch, Label: "root",
+	stats, err := disk.Build(f, pr, disk.Options{
+		Size: b.src.DiskSize, Identity: b.ids, Boot: b.bootConfig(), Epoch: b.epoch, Label: "root", Pool: b.src.Pool,
 		Progress: func(done int64, name string) { s.Progress(done, 0, name) },
 	})
 	if err == nil {
 		_, err = io.Copy(io.Discard, pr) // tar's trailing blocks
 	}
-	return firstError(packed, err, pr)
+	return stats, firstError(packed, err, pr)
 }
 
 // firstError tells which end of a pipe broke first: what the other says is

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kldload/kldload/internal/disk"
 	"github.com/kldload/kldload/internal/export"
 	"github.com/kldload/kldload/internal/machine"
 	"github.com/kldload/kldload/internal/ui"
@@ -22,8 +23,18 @@ type Result struct {
 	Manifest  string          `json:"manifest,omitempty"`
 	Files     []string        `json:"files,omitempty"` // manifests and checksums
 	Stages    []Stage         `json:"stages"`
+	Root      *Root           `json:"root,omitempty"`
 	Checks    []verify.Check  `json:"checks"`
 	Boot      *machine.Report `json:"boot,omitempty"`
+}
+
+// Root is the root file system of the disk.
+type Root struct {
+	Type  string `json:"type"` // ext4 or zfs
+	Files int    `json:"files"`
+	disk.Stats
+	Pool     string `json:"pool,omitempty"`
+	Datasets int    `json:"datasets,omitempty"`
 }
 
 // Artifact is one image file.

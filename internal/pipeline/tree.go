@@ -23,6 +23,7 @@ import (
 	"github.com/kldload/kldload/internal/sandbox"
 	"github.com/kldload/kldload/internal/tree"
 	"github.com/kldload/kldload/internal/ui"
+	"github.com/kldload/kldload/internal/zpool"
 )
 
 // openDarksite checks the mirror and settles everything that follows from it.
@@ -361,8 +362,12 @@ func orDefault(s, other string) string {
 }
 
 func (b *build) bootConfig() boot.Config {
-	return boot.Config{
+	c := boot.Config{
 		RootUUID: b.ids.RootUUID(), RootType: b.src.Storage, ESPUUID: b.ids.ESPUUID(),
 		Parameters: append(slices.Clone(boot.DefaultParameters), b.src.KernelParameters...),
 	}
+	if b.src.Pool != nil {
+		c.RootUUID, c.RootDataset = "", b.src.Pool.Pool+"/"+zpool.Root
+	}
+	return c
 }

@@ -66,13 +66,6 @@ func hostnameShape(s, hint string) (string, string) {
 	return "", ""
 }
 
-func checkStorage(s string) (string, string) {
-	if s == "zfs" {
-		return "not built by this version", `storage on ZFS comes with ZFS support; until then use storage = "ext4"`
-	}
-	return oneOf("ext4")(s)
-}
-
 // oneOf makes a check for a choice.
 func oneOf(choices ...string) check {
 	return func(s string) (string, string) {

@@ -99,7 +99,7 @@ const (
 	defaultRelease     = "bookworm"
 	defaultProfile     = "server"
 	defaultKernel      = "generic"
-	defaultStorage     = "ext4"
+	defaultStorage     = "zfs"
 	defaultDiskSize    = 8 << 30
 	defaultTimezone    = "UTC"
 	defaultLocale      = "C.UTF-8"
@@ -116,7 +116,7 @@ func (l *loader) kldload(r *reader, name string) *Kldload {
 		Kernel:          r.checked("kernel", defaultKernel, oneOf("generic", "cloud")),
 		ExtraPackages:   r.strings("extra_packages", checkPackage),
 		DiskSize:        r.size("disk_size", defaultDiskSize),
-		Storage:         r.checked("storage", defaultStorage, checkStorage),
+		Storage:         r.checked("storage", defaultStorage, oneOf("zfs", "ext4")),
 		Hostname:        r.checked("hostname", "", checkHostname),
 		Timezone:        r.checked("timezone", defaultTimezone, checkTimezone),
 		Locale:          r.checked("locale", defaultLocale, checkLocale),
@@ -128,6 +128,7 @@ func (l *loader) kldload(r *reader, name string) *Kldload {
 		Checks:          r.file("checks"),
 	}
 	k.KernelParameters = r.kernelParameters()
+	k.Pool = r.pool(k.Storage)
 	for _, ext := range []string{".qcow2", ".raw", ".img", ".vmdk", ".vhd", ".vhdx", ".ova"} { // Packer's qemu names the file, kexport the set
 		k.VMName = strings.TrimSuffix(k.VMName, ext)
 	}
@@ -155,6 +156,9 @@ func (r *reader) kernelParameters() []string {
 	return list
 }
 
+const noEncryption = "ZFS encryption is not written yet: encrypt the disk that the image is deployed to, or make an encrypted\n" +
+	"dataset on the running machine (zfs create -o encryption=on -o keyformat=passphrase)"
+
 // withoutVM are settings of Packer's builders that have no meaning without a VM.
 var withoutVM = func() map[string]string {
 	m := map[string]string{
@@ -165,6 +169,8 @@ var withoutVM = func() map[string]string {
 		"disk_image":     "the system is installed from the darksite: darksite = \"…\"",
 		"packages":       "use extra_packages",
 		"kernel_cmdline": "use kernel_parameters",
+		"encryption":     noEncryption,
+		"keyformat":      noEncryption,
 	}
 	for _, name := range []string{"accelerator", "boot_command", "boot_wait", "communicator", "cpus", "cd_content",
 		"cd_files", "cd_label", "disk_interface", "efi_boot", "efi_firmware_code", "efi_firmware_vars", "headless",

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	ctyjson "github.com/zclconf/go-cty/cty/json"
+
+	"github.com/kldload/kldload/internal/zpool"
 )
 
 // Template is a template with its variables set.
@@ -82,9 +84,10 @@ type Kldload struct {
 	Profile          string
 	Kernel           string // "generic" or "cloud"
 	ExtraPackages    []string
-	DiskSize         int64  // bytes, a multiple of 1 MiB
-	Storage          string // "ext4"
-	Hostname         string // "" leaves it to the first boot
+	DiskSize         int64         // bytes, a multiple of 1 MiB
+	Storage          string        // "zfs" or "ext4"
+	Pool             *zpool.Layout // of storage "zfs"
+	Hostname         string        // "" leaves it to the first boot
 	Timezone, Locale string
 	Users            []User
 	KernelParameters []string // added to the kernel command line

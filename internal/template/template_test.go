@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/kldload/kldload/internal/zpool"
 )
 
 var update = flag.Bool("update", false, "rewrite the want sections of testdata")
@@ -108,6 +110,9 @@ func outcome(t *testing.T, path string, opts Options) string {
 		}
 		return "error: " + err.Error() + "\n"
 	}
+	for i := range tmpl.Builds {
+		tmpl.Builds[i].Source.Kldload.Pool = changes(tmpl.Builds[i].Source.Kldload.Pool)
+	}
 	text, err := json.Marshal(map[string]any{
 		"builds": tmpl.Builds, "inputs": tmpl.Inputs(), "sensitive": tmpl.Sensitive(),
 		"plugins": tmpl.RequiredPlugins, "version": tmpl.RequiredVersion,
@@ -124,6 +129,27 @@ func outcome(t *testing.T, path string, opts Options) string {
 		t.Fatal(err)
 	}
 	return string(text) + "\n"
+}
+
+// changes leaves of a pool what the template changes of it.
+func changes(l *zpool.Layout) *zpool.Layout {
+	if l == nil {
+		return nil
+	}
+	base := zpool.NewRootLayout(l.Pool)
+	if l.Pool == "rpool" && cmp.Equal(base, l) {
+		return nil
+	}
+	out := &zpool.Layout{Pool: l.Pool, Properties: l.Properties, Datasets: map[string]map[string]string{}}
+	if cmp.Equal(base.Properties, l.Properties) {
+		out.Properties = nil
+	}
+	for name, properties := range l.Datasets {
+		if base.Datasets[name] == nil || !cmp.Equal(base.Datasets[name], properties) {
+			out.Datasets[name] = properties
+		}
+	}
+	return out
 }
 
 // prune drops places and empty values, to keep the archives readable.
