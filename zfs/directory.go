@@ -81,6 +81,7 @@ func (d *directory) child(name, path string, a sa.Attrs) *directory {
 func (d *directory) close() error {
 	a := d.attrs
 	a.Size, a.Links, a.Gen = uint64(len(d.entries))+2, d.subdirs+2, birthTxg
+	inDir := d.fs.splitXattrs(&a)
 	enc, err := d.fs.encodeIn(d.slots, a)
 	if err != nil {
 		return fmt.Errorf("%q: %w", d.path, err)
@@ -90,12 +91,36 @@ func (d *directory) close() error {
 		entries[i] = zap.Uint64(e.name, e.value)
 	}
 	d.entries, d.byName = nil, nil
-	return d.fs.begin(d.path, d.object, ondisk.TypeDirectory, &a, enc).putZAP(entries)
+	if err := d.fs.begin(d.path, d.object, ondisk.TypeDirectory, &a, enc).putZAP(entries); err != nil {
+		return err
+	}
+	return d.fs.putXattrDir(d.object, d.path, &a, inDir)
 }
 
-// putXattrDir writes the hidden directory of the extended attributes that do
-// not fit among the system attributes of the file owner.
-func (fs *filesystem) putXattrDir(number, owner uint64, path string, a *sa.Attrs, xattrs map[string][]byte) error {
+// xattrSA is the stored value of xattr=sa (ZFS_XATTR_SA).
+const xattrSA = 2
+
+// splitXattrs takes out of the attributes the extended ones that do not fit
+// among the system attributes, and numbers the directory they go to.
+func (fs *filesystem) splitXattrs(a *sa.Attrs) (inDir map[string][]byte) {
+	if fs.settings.xattr == xattrSA {
+		a.Xattrs, inDir = sa.SplitXattrs(a.Xattrs)
+	} else {
+		a.Xattrs, inDir = nil, a.Xattrs
+	}
+	if len(inDir) > 0 {
+		a.XattrObj = fs.set.newObject(lasting, 1)
+	}
+	return inDir
+}
+
+// putXattrDir writes the hidden directory that splitXattrs numbered, of the
+// object owner; nothing when there is none.
+func (fs *filesystem) putXattrDir(owner uint64, path string, a *sa.Attrs, xattrs map[string][]byte) error {
+	if len(xattrs) == 0 {
+		return nil
+	}
+	number := a.XattrObj
 	names := make([]string, 0, len(xattrs))
 	for name := range xattrs {
 		names = append(names, name)

@@ -24,8 +24,8 @@ const (
 )
 
 // Writer puts files into a new pool. It is not safe for concurrent use. After
-// an error from the image, a body or lack of space it stays broken: each later
-// call gives that error.
+// an error it stays broken: each later call gives that error. Close must be
+// called in any case; it ends the workers.
 type Writer struct {
 	opts     Options
 	pool     poolOptions
@@ -260,15 +260,7 @@ func (d *directory) setAttrs(a sa.Attrs) {
 // create writes one file of a kind that is no directory, and gives its object.
 func (fs *filesystem) create(name string, parent *directory, a sa.Attrs, body io.Reader, size int64) (uint64, error) {
 	a.Parent, a.Links, a.Gen = parent.object, 1, birthTxg
-	inDir := a.Xattrs
-	if fs.settings.xattr == xattrSA {
-		a.Xattrs, inDir = sa.SplitXattrs(a.Xattrs)
-	} else {
-		a.Xattrs = nil
-	}
-	if len(inDir) > 0 {
-		a.XattrObj = fs.set.newObject(lasting, 1)
-	}
+	inDir := fs.splitXattrs(&a)
 	o, err := fs.newFile(name, ondisk.TypePlainFile, &a)
 	if err != nil {
 		return 0, err
@@ -278,14 +270,11 @@ func (fs *filesystem) create(name string, parent *directory, a sa.Attrs, body io
 	} else {
 		o.end()
 	}
-	if err == nil && len(inDir) > 0 {
-		err = fs.putXattrDir(a.XattrObj, o.number, name, &a, inDir)
+	if err == nil {
+		err = fs.putXattrDir(o.number, name, &a, inDir)
 	}
 	return o.number, err
 }
-
-// xattrSA is the stored value of xattr=sa (ZFS_XATTR_SA).
-const xattrSA = 2
 
 // link adds a name to a file.
 func (z *Writer) link(name, target string) error {

@@ -170,6 +170,9 @@ func everyKind() []entry {
 	special("home/acl", modeDir|0o775, func(h *Header) {
 		h.Xattrs = map[string][]byte{"system.posix_acl_access": acl, "system.posix_acl_default": acl}
 	})
+	special("var/lib/labelled", modeDir|0o700, func(h *Header) {
+		h.Xattrs = map[string][]byte{"user.small": []byte("s"), "user.large": text(50000)}
+	})
 	list = append(list, entry{Header: Header{Path: "etc/hardlink"}, link: "etc/hello"}, entry{Header: Header{Path: "var/lib/hello"}, link: "etc/hello"})
 	list = append(list, file("etc/"+strings.Repeat("n", 255), []byte("long")), file("etc/日本 \xff\xfe", []byte("odd")))
 	return append(list, entry{

@@ -71,8 +71,7 @@ const (
 
 func saTime(t time.Time) sa.Time { return sa.Time{Sec: t.Unix(), Nsec: int64(t.Nanosecond())} }
 
-// close writes the directories and the tables of the file system. Object
-// numbers are settled by now.
+// close writes the directories and the tables of the file system.
 func (fs *filesystem) close() error {
 	for _, d := range fs.dirs {
 		if err := d.close(); err != nil {
