@@ -205,7 +205,9 @@ func runZFSCreate(ctx context.Context, a *app, o zfsCreateOptions) error {
 		return err
 	}
 	stage := a.ui.Stage("pool")
-	r.Progress = func(files, bytes int64, name string) { stage.Progress(bytes, 0, fmt.Sprintf("%d files, at %s", files, name)) }
+	r.Progress = func(files, bytes int64, name string) {
+		stage.Progress(bytes, 0, fmt.Sprintf("%d files, at %s", files, name))
+	}
 	start := time.Now()
 	result, err := zpool.Create(ctx, r)
 	if err != nil {
