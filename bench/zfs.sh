@@ -62,7 +62,7 @@ stored() {
 	[ -e "$img" ] || img=$(ls "$WORK"/out/*/*.qcow2)
 	file=$(($(stat -c %b "$img") * 512))
 	if [ "$1" = kldload ] && [ "$img" = "$WORK/out/img" ]; then
-		alloc=$(zdb -e -p "$WORK/out" -b rpool | awk '/bp allocated:/ { print $3 }')
+		alloc=$(zdb -e -p "$WORK/out" -b rpool 2>/dev/null | awk '/bp allocated:/ { print $3 }')
 	fi
 	echo $((file > alloc ? file : alloc))
 }
@@ -124,7 +124,7 @@ prepare_tree() {
 	)
 	rm -rf "$BENCH/tree.partial"
 	mmdebstrap --mode=root --variant=minbase --format=directory --quiet --include="$packages" \
-		--aptopt='APT::Sandbox::User "root"' --skip=cleanup/apt $RELEASE "$BENCH/tree.partial" \
+		--aptopt='APT::Sandbox::User "root"' $RELEASE "$BENCH/tree.partial" \
 		"deb [signed-by=$DARKSITE/darksite.gpg] copy:$DARKSITE $RELEASE main"
 	mv "$BENCH/tree.partial" "$BENCH/tree"
 }
