@@ -31,27 +31,25 @@ type device struct {
 	cache blockCache
 }
 
-// readCopy reads copy i of a block as stored and verifies it.
-func (d *device) readCopy(bp *ondisk.BlockPtr, i int) ([]byte, error) {
-	return d.readStored(bp, i, gangDepth)
-}
-
+// readStored reads copy i of a block as stored and verifies it.
 func (d *device) readStored(bp *ondisk.BlockPtr, i, depth int) ([]byte, error) {
-	dva, size := bp.DVA(i), bp.PSize()
-	if size > ondisk.MaxBlockSize {
-		return nil, fmt.Errorf("block of %d bytes: want at most %d", size, ondisk.MaxBlockSize)
-	}
-	var b []byte
-	var err error
-	if dva.Gang {
-		b, err = d.readGang(bp, i, depth)
-	} else {
-		b, err = d.readAt(dva, size)
-	}
+	b, err := d.fetch(bp, i, depth)
 	if err != nil {
 		return nil, err
 	}
 	return b, d.verify(bp, b)
+}
+
+// fetch reads copy i of a block as stored.
+func (d *device) fetch(bp *ondisk.BlockPtr, i, depth int) ([]byte, error) {
+	dva, size := bp.DVA(i), bp.PSize()
+	if size > ondisk.MaxBlockSize {
+		return nil, fmt.Errorf("block of %d bytes: want at most %d", size, ondisk.MaxBlockSize)
+	}
+	if dva.Gang {
+		return d.readGang(bp, i, depth)
+	}
+	return d.readAt(dva, size)
 }
 
 // readAt reads size bytes where a DVA says.
@@ -174,8 +172,8 @@ func checkGangSum(b []byte, verifier [4]uint64) error {
 // block holds salt and IV.
 func copiesOf(bp *ondisk.BlockPtr) int {
 	n := bp.Copies()
-	if bp.IsEncrypted() && bp.Level() == 0 {
-		n = min(n, 2)
+	if bp.IsEncrypted() && bp.Level() == 0 && n > 0 && !bp.DVA(2).IsZero() {
+		n--
 	}
 	return n
 }

@@ -98,17 +98,15 @@ func newerThan(a, b *ondisk.Uberblock) bool {
 
 // openVdev is the top-level vdev that holds the pool.
 type openVdev struct {
-	kind           string // disk, file or mirror
-	guid           uint64
-	ashift         int
-	asize          uint64
-	metaslabArray  uint64
-	metaslabShift  int
-	topZAP         uint64
-	metaslabs      int
-	children       int // mirror members
-	path           string
-	presentMembers int
+	kind          string // disk, file or mirror
+	guid          uint64
+	ashift        int
+	asize         uint64
+	metaslabArray uint64
+	metaslabShift int
+	topZAP        uint64
+	metaslabs     int
+	guidSum       uint64 // of the vdev and its members
 }
 
 const (
@@ -123,15 +121,15 @@ func parseVdev(t nvlist.List) (*openVdev, error) {
 	v.kind, _ = t.String("type")
 	switch v.kind {
 	case "disk", "file":
-		v.path, _ = t.String("path")
 	case "mirror":
 		members, _ := t.Lists("children")
 		for _, m := range members {
 			if k, _ := m.String("type"); k != "disk" && k != "file" {
 				return nil, fmt.Errorf("mirror with a member of type %q: want disk or file", k)
 			}
+			guid, _ := m.Uint64("guid")
+			v.guidSum += guid
 		}
-		v.children = len(members)
 	case "":
 		return nil, errors.New("the vdev has no type")
 	default:
@@ -139,6 +137,7 @@ func parseVdev(t nvlist.List) (*openVdev, error) {
 	}
 	number := func(name string) uint64 { n, _ := t.Uint64(name); return n }
 	v.guid, v.asize, v.metaslabArray = number("guid"), number("asize"), number("metaslab_array")
+	v.guidSum += v.guid
 	v.topZAP = number("com.delphix:vdev_zap_top")
 	ashift, shift := number("ashift"), number("metaslab_shift")
 	switch {

@@ -63,6 +63,9 @@ func (b *BlockPtr) IsEmbedded() bool { return b.bits(embeddedBit, 1) == 1 }
 // IsEncrypted tells that the block is encrypted or authenticated.
 func (b *BlockPtr) IsEncrypted() bool { return b.bits(encryptedBit, 1) == 1 }
 
+// IsDedup tells that the block is in the table of deduplicated ones.
+func (b *BlockPtr) IsDedup() bool { return b.bits(dedupBit, 1) == 1 }
+
 // LittleEndian tells the byte order of the block's content.
 func (b *BlockPtr) LittleEndian() bool { return b.bits(byteOrderBit, 1) == 1 }
 
@@ -115,6 +118,8 @@ func (b *BlockPtr) Fill() uint64 {
 		return 1
 	case b.IsHole():
 		return 0
+	case b.IsEncrypted(): // the other half is a part of the IV
+		return b.word(fillWord) & (1<<32 - 1)
 	}
 	return b.word(fillWord)
 }
