@@ -111,7 +111,7 @@ func buildManifest(t *testing.T, dir string) []byte {
 }
 
 // inClone boots a clone of the image with more disks, runs judge.sh of the job
-// in it as root, and returns what it said.
+// in it as root, and returns what it said. Not in /run, which is noexec.
 func inClone(t *testing.T, image string, job map[string][]byte, disks ...string) string {
 	t.Helper()
 	var files bytes.Buffer
@@ -131,7 +131,7 @@ func inClone(t *testing.T, image string, job map[string][]byte, disks ...string)
 	for _, d := range disks {
 		args = append(args, "--disk", d+",format=raw")
 	}
-	args = append(args, "--", "sudo sh -c 'mkdir /run/judge && tar -C /run/judge -x && sh /run/judge/judge.sh'")
+	args = append(args, "--", "sudo sh -c 'mkdir /root/judge && tar -C /root/judge -x && sh /root/judge/judge.sh'")
 	cmd := exec.CommandContext(t.Context(), binary, args...)
 	var stderr bytes.Buffer
 	cmd.Stdin, cmd.Stderr = &files, &stderr
