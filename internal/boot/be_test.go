@@ -13,9 +13,9 @@ import (
 
 // rig is a machine with the environment "default" and a snapshot of it.
 type rig struct {
-	t                   *testing.T
-	sys, state, bin, sh string
-	root, avail         string
+	t               *testing.T
+	sys, state, bin string
+	root, avail     string
 }
 
 const entryDefault = "title      Debian\nversion    6.1.0-1-amd64\nsort-key   debian\noptions    root=ZFS=rpool/ROOT/default quiet\n" +
@@ -291,7 +291,7 @@ func TestBEMisuse(t *testing.T) {
 		`want one NAME, got 0`:                         {"create"},
 		`environment name "Test": want lower-case`:     {"create", "Test"},
 		`environment name "a/b"`:                       {"create", "a/b"},
-		`no environment "nope" (have default)`:         {"activate", "nope"},
+		`no environment "nope" (have default`:          {"activate", "nope"},
 		`no snapshot "default@nope"`:                   {"create", "-e", "default@nope", "x"},
 		`list: want [-s] [--json], got "-x"`:           {"list", "-x"},
 		`destroying "other": want a yes`:               {"destroy", "other"},

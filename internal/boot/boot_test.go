@@ -73,3 +73,58 @@ func TestWantsNoOtherFile(t *testing.T) {
 		}
 	}
 }
+
+var zfsConf = Config{RootType: ZFS, RootDataset: "rpool/ROOT/default", ESPUUID: "ABCD-1234", Parameters: []string{"quiet"}}
+
+func TestFilesOfARootOnZFS(t *testing.T) {
+	files := map[string]File{}
+	for _, f := range zfsConf.Files() {
+		if _, ok := files[f.Path]; ok {
+			t.Errorf("%s is there twice", f.Path)
+		}
+		files[f.Path] = f
+	}
+	for path, want := range map[string]string{
+		"etc/kernel/cmdline":                                     "root=ZFS=rpool/ROOT/default quiet\n",
+		"usr/lib/kldload/repart.d/20-root.conf":                  "[Partition]\nType=6a898cc3-1dd2-11b2-99a6-080020736631\n",
+		units + "kldload-identity.service":                       "ExecStart=/sbin/zpool reguid rpool\nExecStart=/sbin/zgenhostid -f\n",
+		units + "kldload-growroot.service":                       "ExecStart=/usr/lib/kldload/grow-zfs-root rpool\n",
+		units + "cloud-init-local.service.d/10-kldload-zfs.conf": "After=zfs-mount.service\n",
+	} {
+		if !strings.Contains(files[path].Content, want) {
+			t.Errorf("%s: %q, want %q", path, files[path].Content, want)
+		}
+	}
+	if got := files["etc/fstab"].Content; strings.Contains(got, " / ") || !strings.Contains(got, "UUID=ABCD-1234 /boot/efi vfat") {
+		t.Errorf("fstab %q", got)
+	}
+	if _, ok := files["usr/lib/repart.d/20-root.conf"]; ok {
+		t.Error("systemd-repart.service would run, and find no disk")
+	}
+	for _, path := range []string{BEScript, InitramfsHook} {
+		if files[path].Mode != 0o755 {
+			t.Errorf("%s: mode %o", path, files[path].Mode)
+		}
+	}
+}
+
+func TestRootsOnExt4KeepTheirFiles(t *testing.T) {
+	for _, f := range conf.Files() {
+		if strings.Contains(f.Path, "kldload-be") || strings.Contains(f.Content, "zpool") {
+			t.Errorf("%s: %q", f.Path, f.Content)
+		}
+	}
+}
+
+func TestLoaderConfSelectsTheImagesEnvironment(t *testing.T) {
+	m := memory{}
+	e := NewESP(m, zfsConf)
+	for name, text := range map[string]string{"boot/vmlinuz-1": "K", "boot/initrd.img-1": "I", LoaderInTree: "MZ"} {
+		if err := e.Take(name, int64(len(text)), strings.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Finish(); err != nil || !strings.HasSuffix(m[LoaderConf], "\ndefault debian-*\n") {
+		t.Errorf("%v, %q", err, m[LoaderConf])
+	}
+}

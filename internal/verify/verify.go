@@ -2,7 +2,7 @@
 // boot and it is sealed. It opens the disk as a stranger would, from the
 // partition table down, and believes nothing the build said.
 //
-// It reads GPT, FAT and ext4; what it cannot show is that the machine comes
+// It reads GPT, FAT, ext4 and ZFS; what it cannot show is that the machine comes
 // up, which is a real boot's to show.
 package verify
 
@@ -19,6 +19,7 @@ import (
 	"github.com/kldload/kldload/internal/fat"
 	"github.com/kldload/kldload/internal/gpt"
 	"github.com/kldload/kldload/internal/seal"
+	"github.com/kldload/kldload/zfs"
 )
 
 // Check is one assertion and how it went.
@@ -114,6 +115,10 @@ func (m *image) open(r io.ReaderAt, size int64) (string, error) {
 			if err := m.openExt4(part, p.Size); err != nil {
 				return "", fmt.Errorf("root partition: %w", err)
 			}
+		case gpt.TypeZFS:
+			if err := m.openZFS(part, p.Size); err != nil {
+				return "", fmt.Errorf("root partition: %w", err)
+			}
 		}
 	}
 	if m.esp == nil || m.root == nil {
@@ -138,6 +143,21 @@ func (m *image) openExt4(r io.ReaderAt, size int64) error {
 	}
 	u := root.UUID()
 	m.root, m.rootType, m.rootArg = root, boot.Ext4, fmt.Sprintf("UUID=%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+	return nil
+}
+
+// openZFS takes what a boot would: the pool's bootfs, with the other datasets
+// at their mountpoints.
+func (m *image) openZFS(r io.ReaderAt, size int64) error {
+	pool, err := zfs.Open(r, size)
+	if err != nil {
+		return err
+	}
+	tree, err := pool.Tree("")
+	if err != nil {
+		return err
+	}
+	m.root, m.rootType, m.rootArg = tree, boot.ZFS, "ZFS="+pool.Properties()["bootfs"]
 	return nil
 }
 
