@@ -22,6 +22,7 @@ type walk struct {
 	pool      bool       // the pool's own set
 
 	total, fresh atomic.Uint64 // bytes allocated
+	ended        atomic.Bool
 
 	mu   sync.Mutex
 	sets map[uint64]bool // objects that are datasets or directories of them
@@ -62,7 +63,10 @@ func (k *walk) visit(bp *ondisk.BlockPtr, w where) []byte {
 	var stored []byte
 	if bp.Birth() > k.minBirth {
 		k.c.blocks.Add(1)
-		k.c.mark(bp, w)
+		if !k.c.mark(bp, w) && bp.Level() > 0 {
+			k.c.setBroken()
+			return nil // never twice down the same tree
+		}
 		stored = k.c.readCopies(bp, w)
 	} else {
 		stored, _ = k.c.p.dev.fetchAny(bp)
@@ -112,11 +116,15 @@ func (c *checker) readCopies(bp *ondisk.BlockPtr, w where) (good []byte) {
 		}
 	}
 	if good == nil && (bp.Level() > 0 || !isFileData(bp)) {
-		c.mu.Lock()
-		c.broken = true
-		c.mu.Unlock()
+		c.setBroken()
 	}
 	return good
+}
+
+func (c *checker) setBroken() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken = true
 }
 
 func isFileData(bp *ondisk.BlockPtr) bool {
@@ -192,9 +200,25 @@ func (k *walk) object(ob *readObject, t *tally, leaf func(n uint64, bp *ondisk.B
 	}
 }
 
+// maxShared is how often a vdev's space may be referred to by one dataset, with
+// cloned and deduplicated blocks.
+const maxShared = 64
+
+// tooMuch ends a walk that goes in circles through what an earlier one marked.
+func (k *walk) tooMuch() bool {
+	if k.total.Load()/maxShared <= k.c.p.vdev.asize {
+		return false
+	}
+	if !k.ended.Swap(true) {
+		k.c.setBroken()
+		k.c.wrong(k.set.name, 0, "endless dataset", fmt.Errorf("its blocks take more than %d times the vdev's %d bytes", maxShared, k.c.p.vdev.asize))
+	}
+	return true
+}
+
 // subtree goes through what is below a pointer.
 func (k *walk) subtree(ob *readObject, bp *ondisk.BlockPtr, level int, n uint64, t *tally, leaf func(uint64, *ondisk.BlockPtr, []byte)) {
-	if bp.IsHole() || k.c.ctx.Err() != nil {
+	if bp.IsHole() || k.c.ctx.Err() != nil || k.tooMuch() {
 		return
 	}
 	w := ob.at(level, n)

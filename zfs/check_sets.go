@@ -189,17 +189,15 @@ func (c *checker) compareDir(d *dirNode, fresh uint64) {
 
 // checkDirs holds the directories of datasets against those below.
 func (c *checker) checkDirs() {
+	used, reserved := map[*dirNode]uint64{}, map[*dirNode]uint64{}
 	for _, d := range c.p.dirs {
-		var used, reserved uint64
-		for _, child := range c.p.dirs {
-			if child.up == d {
-				used += child.used
-				reserved += max(child.reserved, child.used) - child.used
-			}
-		}
-		if !d.internal && (d.breakdown[usedChild] != used || d.breakdown[usedChildReserved] != reserved) {
+		used[d.up] += d.used
+		reserved[d.up] += max(d.reserved, d.used) - d.used
+	}
+	for _, d := range c.p.dirs {
+		if !d.internal && (d.breakdown[usedChild] != used[d] || d.breakdown[usedChildReserved] != reserved[d]) {
 			c.wrong(d.name, 0, "used bytes of a dataset", fmt.Errorf("%d of children and %d reserved for them, theirs sum up to %d and %d",
-				d.breakdown[usedChild], d.breakdown[usedChildReserved], used, reserved))
+				d.breakdown[usedChild], d.breakdown[usedChildReserved], used[d], reserved[d]))
 		}
 	}
 }
@@ -249,6 +247,9 @@ func (c *checker) markFreed(id uint64, depth int) error {
 	}
 	w := where{set: mosName, object: id}
 	count := le64(b)
+	if sectors := c.p.vdev.asize >> c.p.vdev.ashift; count > sectors {
+		return fmt.Errorf("%q object %d: a list of %d blocks: the vdev has %d sectors", mosName, id, count, sectors)
+	}
 	for n := uint64(0); n < count; n++ {
 		bp, err := ob.pointerAt(n)
 		if err != nil {
@@ -281,7 +282,7 @@ func (ob *readObject) pointerAt(n uint64) (*ondisk.BlockPtr, error) {
 	if n/per > ob.dn.MaxBlock {
 		return nil, fmt.Errorf("%q object %d: pointer %d is behind the end", ob.set.name, ob.id, n)
 	}
-	b, err := ob.block(n / per)
+	b, err := ob.stored(n / per)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func (s *openSet) readSpaceMap(id, start uint64, shift uint, f func(spaceEntry))
 		return 0, fmt.Errorf("%q object %d: %d bytes of bonus: want the 24 of a space map", s.name, id, len(ob.dn.Bonus))
 	}
 	length := le64(ob.dn.Bonus[8:])
-	if length%8 != 0 || length > uint64(ob.size()) {
+	if length%8 != 0 || length > min(uint64(ob.size()), s.dev.asize) {
 		return 0, fmt.Errorf("%q object %d: space map of %d bytes", s.name, id, length)
 	}
 	return le64(ob.dn.Bonus[16:]), ob.eachWord(length/8, func(word uint64, next func() uint64) {
@@ -100,8 +100,8 @@ func (s *openSet) readSpaceMap(id, start uint64, shift uint, f func(spaceEntry))
 	})
 }
 
-// eachWord calls f for words of an object, from the first on; next gives the one
-// behind, 0 at the end.
+// eachWord calls f for words of an object without holes, from the first on; next
+// gives the one behind, 0 at the end.
 func (ob *readObject) eachWord(count uint64, f func(word uint64, next func() uint64)) error {
 	var block []byte
 	var err error
@@ -111,7 +111,7 @@ func (ob *readObject) eachWord(count uint64, f func(word uint64, next func() uin
 			return 0
 		}
 		if at%per == 0 {
-			if block, err = ob.block(at / per); err != nil {
+			if block, err = ob.stored(at / per); err != nil {
 				return 0
 			}
 		}
@@ -308,26 +308,29 @@ func (s *clones) again(offset uint64) bool {
 }
 
 // mark notes that something refers to a block's space.
-func (c *checker) mark(bp *ondisk.BlockPtr, w where) {
+// It tells whether that was the first to do so.
+func (c *checker) mark(bp *ondisk.BlockPtr, w where) (first bool) {
+	first = true
 	for i := range copiesOf(bp) {
 		d := bp.DVA(i)
 		size := d.ASize
 		if d.Gang { // the rest is its parts'
 			size = max(gangHeaderSize, uint64(1)<<c.p.vdev.ashift)
 		}
-		c.markRange(bp, i, d, size, w)
+		first = c.markRange(bp, i, d, size, w) && first
 	}
+	return first
 }
 
-func (c *checker) markRange(bp *ondisk.BlockPtr, i int, d ondisk.DVA, size uint64, w where) {
+func (c *checker) markRange(bp *ondisk.BlockPtr, i int, d ondisk.DVA, size uint64, w where) (first bool) {
 	d.ASize = size
 	if err := c.p.dev.checkDVA(d, size); err != nil {
 		c.at(w, bp, "block outside of the vdev", err)
-		return
+		return false
 	}
 	if sector := uint64(1) << c.p.vdev.ashift; d.Offset%sector != 0 || size%sector != 0 {
 		c.at(w, bp, "block not in whole sectors", fmt.Errorf("copy %d: %d bytes at %d", i, size, d.Offset))
-		return
+		return false
 	}
 	if c.leaksUnknown == "" && !c.allocated.full(d.Offset, size) {
 		c.at(w, bp, "block in free space", fmt.Errorf("copy %d at DVA %s: the space maps do not have it as allocated", i, d))
@@ -336,7 +339,7 @@ func (c *checker) markRange(bp *ondisk.BlockPtr, i int, d ondisk.DVA, size uint6
 		c.opts.Progress(min(c.total, c.done.Add(int64(size))), c.total)
 	}
 	if c.referenced.set(d.Offset, size) {
-		return
+		return true
 	}
 	switch {
 	case bp.IsDedup():
@@ -344,6 +347,7 @@ func (c *checker) markRange(bp *ondisk.BlockPtr, i int, d ondisk.DVA, size uint6
 	case !c.clones.again(d.Offset):
 		c.at(w, bp, "space in use twice", fmt.Errorf("copy %d at DVA %s: another block lies there", i, d))
 	}
+	return false
 }
 
 // compareSpace reports what is allocated and not referred to.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -117,9 +118,16 @@ func (p *Pool) describe(d *dirNode) (DatasetInfo, error) {
 		info.Type = ""
 	case set.phys.Type == ondisk.ObjsetZVOL:
 		info.Type, info.Mountpoint, info.CanMount = Volume, "none", "off"
+		var size uint64
+		if size, err = set.need(volumeObject, "size"); err == nil {
+			info.Properties["volsize"] = strconv.FormatUint(size, 10)
+		}
 	}
 	return info, err
 }
+
+// volumeObject holds what a volume is (ZVOL_ZAP_OBJ).
+const volumeObject = 2
 
 func unixTime(sec uint64) time.Time { return time.Unix(int64(sec), 0).UTC() }
 

@@ -215,6 +215,18 @@ func (ob *readObject) block(n uint64) ([]byte, error) {
 	return b, nil
 }
 
+// stored is block of an object that has no holes.
+func (ob *readObject) stored(n uint64) ([]byte, error) {
+	s, err := ob.find(n)
+	if err != nil {
+		return nil, err
+	}
+	if s.hole {
+		return nil, ob.at(0, n).wrap(nil, errHoleRead)
+	}
+	return ob.block(n)
+}
+
 // ReadBlock makes an object a source of a ZAP's blocks.
 func (ob *readObject) ReadBlock(n uint64) ([]byte, error) { return ob.block(n) }
 

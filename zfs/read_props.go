@@ -121,7 +121,7 @@ var zstdFast = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 40, 50, 60, 70, 80, 
 func compressionText(v uint64) string {
 	level := v >> storedLevel
 	switch c := v & (1<<storedLevel - 1); {
-	case c == 16 && level == zstdFastBase:
+	case c == 16 && level == zstdFastBase+1:
 		return "zstd-fast"
 	case c == 16 && level > zstdFastBase && level-zstdFastBase <= uint64(len(zstdFast)):
 		return fmt.Sprintf("zstd-fast-%d", zstdFast[level-zstdFastBase-1])
