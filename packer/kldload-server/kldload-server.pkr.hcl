@@ -54,7 +54,7 @@ variable "kernel" {
 
 variable "disk_size" {
   type        = string
-  description = "MiB, or with a suffix as in 10G; the root file system grows to the disk on first boot."
+  description = "MiB, or with a suffix as in 10G; the pool grows to the disk on first boot."
   default     = "8192"
 }
 
@@ -85,9 +85,15 @@ source "kldload" "server" {
   kernel   = var.kernel
 
   disk_size = var.disk_size
-  storage   = "ext4"
   timezone  = "UTC"
   locale    = "C.UTF-8"
+
+  # The root is on ZFS. Datasets are as on every machine of kldload; a block adds
+  # one, or sets properties of one. Logs may not fill the pool:
+  dataset "var/log" {
+    quota       = "2G"
+    compression = "zstd"
+  }
 
   output_directory = local.output
   vm_name          = local.output_filename
