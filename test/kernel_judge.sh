@@ -110,7 +110,7 @@ zfs snapshot -r judge@now
 mkdir -p new/folder
 dd if=/dev/urandom of=new/noise bs=1M count=20 status=none
 for i in $(seq 500); do : >"many/and-new-file-$i"; done
-rm sizes/noise-4096 sizes/big many/1*
+rm sizes/noise-4096 sizes/big many/11*
 mv links/a new/a
 sync
 zfs clone -o mountpoint=none -o canmount=off $root@now judge/clone

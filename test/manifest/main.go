@@ -237,12 +237,15 @@ const block = 4096
 // offset: equal for equal contents, wherever the holes are, and soon done for a
 // large file of holes.
 func digestOf(full string, size int64) (string, error) {
+	h := sha256.New()
+	if size == 0 { // in a large folder of such files, opening them is most of the work
+		return hex.EncodeToString(h.Sum(nil)), nil
+	}
 	f, err := os.Open(full)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	h := sha256.New()
 	for at := int64(0); at < size; {
 		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
 		if err == unix.ENXIO { // nothing but a hole follows
