@@ -112,7 +112,7 @@ func (c *checker) readCopies(bp *ondisk.BlockPtr, w where) (good []byte) {
 			good = b
 		}
 		if bp.DVA(i).Gang {
-			c.markGang(bp, i, gangDepth, w)
+			c.markGang(bp, i, false, w)
 		}
 	}
 	if good == nil && (bp.Level() > 0 || !isFileData(bp)) {
@@ -131,10 +131,11 @@ func isFileData(bp *ondisk.BlockPtr) bool {
 	return bp.Type() == ondisk.TypePlainFile || bp.Type() == ondisk.TypeZvol
 }
 
-// markGang marks the parts of a gang block, and reads all of their copies.
-func (c *checker) markGang(bp *ondisk.BlockPtr, i, depth int, w where) {
+// markGang marks the parts of a gang block, and verifies all of their copies.
+// Those of a freed block are marked alone.
+func (c *checker) markGang(bp *ondisk.BlockPtr, i int, freed bool, w where) {
 	parts, err := c.p.dev.gangHeader(bp, i)
-	if err != nil || depth == 0 {
+	if err != nil {
 		return // reported as the block's
 	}
 	for n := range parts {
@@ -143,13 +144,15 @@ func (c *checker) markGang(bp *ondisk.BlockPtr, i, depth int, w where) {
 			continue
 		}
 		if i > 0 && part.DVA(0) == c.firstPart(bp, n) {
-			continue // the copies of a gang may share parts
+			continue // the copies of a header lead to the same parts
 		}
-		c.mark(part, w)
-		for j := range copiesOf(part) {
-			if part.DVA(j).Gang {
-				c.markGang(part, j, depth-1, w)
-			}
+		if !c.mark(part, w) { // never twice down the same tree
+			continue
+		}
+		if !freed {
+			c.readCopies(part, w)
+		} else if part.DVA(0).Gang {
+			c.markGang(part, 0, freed, w)
 		}
 	}
 }

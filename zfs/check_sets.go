@@ -258,7 +258,7 @@ func (c *checker) markFreed(id uint64, depth int) error {
 		if !bp.IsHole() && !bp.IsEmbedded() {
 			c.mark(bp, w)
 			if bp.DVA(0).Gang {
-				c.markGang(bp, 0, gangDepth, w)
+				c.markGang(bp, 0, true, w)
 			}
 		}
 	}

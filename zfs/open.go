@@ -18,19 +18,18 @@ const (
 // Pool is an open pool of one top-level vdev. It reads and never writes. Safe
 // for concurrent use when the underlying ReaderAt is.
 type Pool struct {
-	r         io.ReaderAt
-	size      int64
-	dev       *device
-	vdev      *openVdev
-	labels    []*labelCopy
-	label     *labelCopy // the one the pool was opened by
-	uber      *ondisk.Uberblock
-	mos       *openSet
-	config    nvlist.List
-	features  []Feature
-	props     map[string]string
-	bootfsObj uint64
-	dirs      []*dirNode // parents before children, siblings by name
+	r        io.ReaderAt
+	size     int64
+	dev      *device
+	vdev     *openVdev
+	labels   []*labelCopy
+	label    *labelCopy // the one the pool was opened by
+	uber     *ondisk.Uberblock
+	mos      *openSet
+	config   nvlist.List
+	features []Feature
+	props    map[string]string
+	dirs     []*dirNode // parents before children, siblings by name
 }
 
 // Open reads the pool on the first size bytes of r: labels, the best uberblock,
