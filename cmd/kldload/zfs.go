@@ -28,7 +28,7 @@ made from a folder or a tar archive, listed, read and checked.`,
 		Args: knownCommand,
 		RunE: showHelp,
 	}
-	c.AddCommand(newZFSCreateCommand(a), newZFSLsCommand(a), newZFSCatCommand(a))
+	c.AddCommand(newZFSCreateCommand(a), newZFSLsCommand(a), newZFSCatCommand(a), newZFSCheckCommand(a))
 	return c
 }
 

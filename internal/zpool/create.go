@@ -220,5 +220,5 @@ func (r *Request) fill(ctx context.Context, src *source, f *filler) error {
 	if src.dir != "" {
 		return tree.Walk(src.dir, tree.WalkOptions{OneFileSystem: r.OneFileSystem}, stopping(ctx, f.entry))
 	}
-	return tree.ReadArchive(src.in, stopping(ctx, f.entry))
+	return tree.ReadArchive(stream{ctx, src.in}, stopping(ctx, f.entry))
 }

@@ -60,3 +60,28 @@ func stopping(ctx context.Context, f func(e *tree.Entry, body io.Reader) error) 
 		return f(e, body)
 	}
 }
+
+// stream is a reader whose Read ends with ctx although nothing comes. The
+// buffer of a Read that was given up is not to be used again.
+type stream struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (s stream) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := s.r.Read(p)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-s.ctx.Done():
+		return 0, context.Cause(s.ctx)
+	}
+}
