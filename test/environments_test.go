@@ -23,7 +23,7 @@ type clone struct {
 func (c clone) sh(script string) string {
 	c.Helper()
 	var out bytes.Buffer
-	cmd := machine.Command{Line: "sudo -n sh -ec '" + script + "'", Stdout: &out, Stderr: &out}
+	cmd := machine.Command{Line: "sudo -n sh -ec '" + script + "' 2>&1", Stdout: &out}
 	if status, err := c.m.Run(c.Context(), cmd); err != nil || status != 0 {
 		c.Fatalf("%s: status %d, %v\n%s", script, status, err, out.String())
 	}
