@@ -44,7 +44,7 @@ func TestDocs(t *testing.T) {
 // the source has them.
 func settings(t *testing.T) []string {
 	seen := map[string]bool{}
-	for _, file := range []string{"source.go", "users.go", "provisioner.go", "postprocessor.go", "variable.go", "build.go", "packer.go", "local.go"} {
+	for _, file := range []string{"source.go", "pool.go", "users.go", "provisioner.go", "postprocessor.go", "variable.go", "build.go", "packer.go", "local.go"} {
 		src, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
