@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/kldload/kldload/internal/boot"
 	"github.com/kldload/kldload/internal/tree"
+	"github.com/kldload/kldload/internal/zpool"
+	"github.com/kldload/kldload/zfs"
 )
 
 var epoch = time.Unix(1700000000, 0)
@@ -42,18 +45,22 @@ func stream(t *testing.T) []byte {
 
 func build(t *testing.T, tar []byte, seed string) string {
 	t.Helper()
+	id := NewIdentity(seed)
+	conf := boot.Config{RootUUID: id.RootUUID(), RootType: boot.Ext4, ESPUUID: id.ESPUUID(), Parameters: boot.DefaultParameters}
+	return buildWith(t, tar, Options{Size: MinSize, Identity: id, Boot: conf, Epoch: epoch, Label: "root"})
+}
+
+func buildWith(t *testing.T, tar []byte, opts Options) string {
+	t.Helper()
 	name := filepath.Join(t.TempDir(), "disk.raw")
 	f, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const size = MinSize
-	id := NewIdentity(seed)
-	conf := boot.Config{RootUUID: id.RootUUID(), RootType: "ext4", ESPUUID: id.ESPUUID(), Parameters: boot.DefaultParameters}
-	if err := f.Truncate(size); err != nil {
+	if err := f.Truncate(opts.Size); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Build(f, bytes.NewReader(tar), Options{Size: size, Identity: id, Boot: conf, Epoch: epoch, Label: "root"}); err != nil {
+	if _, err := Build(f, bytes.NewReader(tar), opts); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -107,6 +114,36 @@ func TestForeignToolsAcceptTheDisk(t *testing.T) {
 	if got := tool(t, "debugfs", "-R", "cat /boot/initrd.img-6.1.0-9-amd64", root); !strings.Contains(got, strings.Repeat("initrd", 1000)) {
 		t.Error("the root's initramfs is not the tree's")
 	}
+}
+
+// TestZFSRoot opens the pool of a disk as a boot would.
+func TestZFSRoot(t *testing.T) {
+	id, tar, layout := NewIdentity("seed"), stream(t), zpool.NewRootLayout("rpool")
+	opts := Options{Size: MinSize, Identity: id, Epoch: epoch, Pool: layout,
+		Boot: boot.Config{RootType: boot.ZFS, RootDataset: "rpool/" + zpool.Root, ESPUUID: id.ESPUUID(), Parameters: boot.DefaultParameters}}
+	disk := buildWith(t, tar, opts)
+	if out := tool(t, "sgdisk", "-i", "2", disk); !strings.Contains(out, "6A898CC3-1DD2-11B2-99A6-080020736631") || !strings.Contains(out, "'rpool'") {
+		t.Error(out)
+	}
+	img, err := zpool.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	if report, err := img.Check(t.Context(), zfs.CheckOptions{}); err != nil || !report.OK() {
+		t.Errorf("check: %v, %v", report, err)
+	}
+	system, err := img.Tree("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := fs.ReadFile(system, "etc/zz"); err != nil || string(got) != "root:x:0:0::/root:/bin/sh\n" {
+		t.Errorf("etc/zz: %q, %v", got, err)
+	}
+	if _, err := img.Dataset("rpool/var/log@" + Golden); err != nil {
+		t.Error(err)
+	}
+	tool(t, "cmp", disk, buildWith(t, tar, opts))
 }
 
 func TestSameInputsSameBytes(t *testing.T) {

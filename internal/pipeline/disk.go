@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kldload/kldload/internal/disk"
 	"github.com/kldload/kldload/internal/sandbox"
 	"github.com/kldload/kldload/internal/seal"
@@ -61,6 +63,7 @@ func (b *build) streamTree(ctx context.Context, f *os.File, s *ui.Stage) (disk.S
 	if err != nil {
 		return disk.Stats{}, err
 	}
+	_, _ = unix.FcntlInt(pw.Fd(), unix.F_SETPIPE_SZ, 1<<20) // fewer turns; what the kernel has will do, too
 	packed := make(chan error, 1)
 	go func() {
 		job := sandbox.Job{Doing: "reading the tree", Call: fnPack, Arg: packArg{b.root, b.epoch.Unix()}, Stdout: pw}

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +27,7 @@ const (
 	fnRemove    = "remove"
 	fnUnpack    = "unpack"
 	fnPack      = "pack"
+	fnHash      = "hash"
 	fnConfigure = "configure"
 	fnAccounts  = "accounts"
 	fnSeal      = "seal"
@@ -41,6 +44,7 @@ func SandboxFuncs() map[string]sandbox.Func {
 		fnPack: typed(func(a packArg) (any, error) {
 			return tree.Pack(a.Root, os.Stdout, tree.PackOptions{Epoch: time.Unix(a.Epoch, 0), EmptyDirs: notPacked})
 		}),
+		fnHash:      typed(hashPacked),
 		fnConfigure: typed(configureTree),
 		fnSeal: typed(func(a sealArg) (any, error) {
 			return seal.Apply(a.Root, seal.Options{Hostname: a.Hostname, Epoch: time.Unix(a.Epoch, 0)})
@@ -60,6 +64,33 @@ func typed[T any](f func(T) (any, error)) sandbox.Func {
 		}
 		return f(arg)
 	}
+}
+
+// treeSum is what identifies a tree's content: the digest of its stream.
+type treeSum struct {
+	SHA256 string
+	Size   int64
+	Stats  tree.Stats
+}
+
+// hashPacked packs a tree and keeps the digest alone. It hashes while it packs.
+func hashPacked(a packArg) (any, error) {
+	h := sha256.New()
+	pr, pw := io.Pipe()
+	var sum treeSum
+	hashed := make(chan error, 1)
+	go func() {
+		var err error
+		sum.Size, err = io.CopyBuffer(h, pr, make([]byte, 256<<10))
+		hashed <- err
+	}()
+	stats, err := tree.Pack(a.Root, pw, tree.PackOptions{Epoch: time.Unix(a.Epoch, 0), EmptyDirs: notPacked})
+	_ = pw.CloseWithError(err)
+	if other := <-hashed; err == nil {
+		err = other
+	}
+	sum.Stats, sum.SHA256 = stats, hex.EncodeToString(h.Sum(nil))
+	return sum, err
 }
 
 // notPacked are directories that a running system fills.

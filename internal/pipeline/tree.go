@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,8 +129,8 @@ func (b *build) takeTree(ctx context.Context, s *ui.Stage, key string) (bool, er
 	if err != nil {
 		return false, err
 	}
-	sum, err := b.hashTree(ctx, s, entry.Root, entry.Size, "verifying the cached tree")
-	if err == nil && sum.sha256 == entry.SHA256 {
+	sum, err := b.hashTree(ctx, s, entry.Root, "verifying the cached tree")
+	if err == nil && sum.SHA256 == entry.SHA256 {
 		b.entry = entry
 		return true, nil
 	}
@@ -144,35 +142,16 @@ func (b *build) takeTree(ctx context.Context, s *ui.Stage, key string) (bool, er
 	return false, err
 }
 
-// treeSum is what identifies a tree's content.
-type treeSum struct {
-	sha256 string
-	size   int64
-	stats  tree.Stats
-}
-
-// hashTree packs a tree to nowhere and hashes the stream.
-func (b *build) hashTree(ctx context.Context, s *ui.Stage, root string, size int64, note string) (treeSum, error) {
-	h := sha256.New()
-	var sum treeSum
-	count := writerFunc(func(p []byte) (int, error) {
-		sum.size += int64(len(p))
-		s.Progress(sum.size, size, note)
-		return h.Write(p)
-	})
-	job := sandbox.Job{Doing: note, Call: fnPack, Arg: packArg{root, b.epoch.Unix()}, Stdout: count}
-	err := sandbox.Call(ctx, job, &sum.stats)
-	sum.sha256 = hex.EncodeToString(h.Sum(nil))
+// hashTree gives the digest of a tree's stream.
+func (b *build) hashTree(ctx context.Context, s *ui.Stage, root, note string) (sum treeSum, err error) {
+	s.Progress(0, 0, note)
+	err = sandbox.Call(ctx, sandbox.Job{Doing: note, Call: fnHash, Arg: packArg{root, b.epoch.Unix()}}, &sum)
 	return sum, err
 }
 
-type writerFunc func(p []byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
 // storeTree hands the fresh tree to the cache and takes it from there.
 func (b *build) storeTree(ctx context.Context, s *ui.Stage, key string) error {
-	sum, err := b.hashTree(ctx, s, b.fresh(), 0, "hashing the tree")
+	sum, err := b.hashTree(ctx, s, b.fresh(), "hashing the tree")
 	if err != nil {
 		return err
 	}
@@ -180,12 +159,12 @@ func (b *build) storeTree(ctx context.Context, s *ui.Stage, key string) error {
 	if err != nil {
 		return err
 	}
-	meta, err := json.Marshal(treeMeta{Stats: sum.stats, Packages: packages})
+	meta, err := json.Marshal(treeMeta{Stats: sum.Stats, Packages: packages})
 	if err != nil {
 		return err
 	}
 	title := fmt.Sprintf("%s %s %s, %s kernel, darksite %s", b.src.Distro, b.src.Release, b.src.Profile, b.src.Kernel, short(b.site.Digest()))
-	info := cache.Info{Key: key, SHA256: sum.sha256, Size: sum.size, Title: title, Meta: meta}
+	info := cache.Info{Key: key, SHA256: sum.SHA256, Size: sum.Size, Title: title, Meta: meta}
 	b.entry, err = b.opts.Cache.Adopt(filepath.Dir(b.fresh()), info)
 	return err
 }

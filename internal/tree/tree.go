@@ -9,6 +9,7 @@ package tree
 
 import (
 	"archive/tar"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,9 @@ import (
 // xattrPrefix marks extended attributes in PAX records (star's convention,
 // read by GNU tar and bsdtar).
 const xattrPrefix = "SCHILY.xattr."
+
+// streamBuffer is what is read and written of a stream at once.
+const streamBuffer = 256 << 10
 
 // Entry is one file with all its metadata. Path is relative, slash-separated,
 // "." for the root itself.
@@ -55,7 +59,7 @@ type Stats struct {
 // Read calls f for each entry of a stream, in order. The body is the content
 // of regular files and must not be used after f returns.
 func Read(r io.Reader, f func(e *Entry, body io.Reader) error) error {
-	tr := tar.NewReader(r)
+	tr := tar.NewReader(bufio.NewReaderSize(r, streamBuffer))
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {

@@ -15,6 +15,8 @@ import (
 type WalkOptions struct {
 	// OneFileSystem leaves the content of mount points out.
 	OneFileSystem bool
+	// EmptyDirs are directories whose content is left out, by their paths.
+	EmptyDirs map[string]bool
 }
 
 // Walk calls f for each file below the folder root, parents before children,
@@ -98,6 +100,9 @@ func (b *batch) release() {
 	}
 	b.folders = b.folders[:0]
 }
+
+// inode is what the names of one file share.
+type inode struct{ dev, ino uint64 }
 
 // hander passes entries on, in order.
 type hander struct {

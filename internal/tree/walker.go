@@ -157,6 +157,9 @@ func (w *walker) dir(fd int, path string) error {
 	} else if w.opts.OneFileSystem && uint64(st.Dev) != w.dev {
 		return nil
 	}
+	if w.opts.EmptyDirs[path] {
+		return nil
+	}
 	names, err := w.names(fd)
 	if err != nil {
 		return at(path, err)

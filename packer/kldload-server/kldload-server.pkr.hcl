@@ -122,6 +122,8 @@ build {
 
   post-processor "kexport" {
     formats = var.formats
+    # Half the time of deflate; QEMU reads it since 5.1.
+    subformat = { "qcow2.compression" = "zstd" }
   }
 
   post-processor "manifest" {
