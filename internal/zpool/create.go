@@ -76,6 +76,9 @@ func Create(ctx context.Context, r Request) (*Result, error) {
 	if err := r.checkOutput(src); err != nil {
 		return nil, err
 	}
+	if err := atomicfile.Sweep(r.Output); err != nil { // what a killed run left
+		return nil, err
+	}
 	out, err := atomicfile.Create(r.Output, 0o644)
 	if err != nil {
 		return nil, err
