@@ -16,6 +16,11 @@ variable "storage" {
   default = "ext4" # as the others of bench/build.sh
 }
 
+variable "compression" {
+  type    = string
+  default = "deflate" # as qemu-img; the shipped template takes zstd
+}
+
 source "kldload" "bench" {
   darksite         = var.darksite
   profile          = var.profile
@@ -37,6 +42,7 @@ build {
   }
 
   post-processor "kexport" {
-    formats = ["qcow2"]
+    formats   = ["qcow2"]
+    subformat = { "qcow2.compression" = var.compression }
   }
 }

@@ -11,7 +11,7 @@ CASES=${CASES:-tree files build}
 PARTIES=${PARTIES:-kldload mke2fs}
 KLDLOAD=${KLDLOAD:-$PWD/bin/kldload}
 BENCH=${BENCH:-${XDG_CACHE_HOME:-$HOME/.cache}/kldload/bench}
-WORK=${WORK:-/dev/shm/kldload-bench}
+WORK=${WORK:-$BENCH/zfs} # on the disk that images are made on
 MKE2FS_LIMIT=${MKE2FS_LIMIT:-600} # seconds, for a million files
 RELEASE=bookworm
 
@@ -104,7 +104,7 @@ run_files() {
 
 build() {
 	timed "$1" kldload "$KLDLOAD" build -force --cache-dir "$BENCH/cache" -var "darksite=$DARKSITE" -var kernel=generic \
-		-var profile=server -var storage=zfs -var script="$WORK/script" -var "output=$WORK/out/kldload" bench/bench.pkr.hcl
+		-var profile=server -var storage=zfs -var compression=zstd -var script="$WORK/script" -var "output=$WORK/out/kldload" bench/bench.pkr.hcl
 }
 run_build() { build build; }
 

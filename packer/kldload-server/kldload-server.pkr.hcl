@@ -123,7 +123,7 @@ build {
   post-processor "kexport" {
     formats = var.formats
     # Half the time of deflate; QEMU reads it since 5.1.
-    subformat = { "qcow2.compression" = "zstd" }
+    subformat = { for f in var.formats : "qcow2.compression" => "zstd" if f == "qcow2" }
   }
 
   post-processor "manifest" {
