@@ -12,10 +12,12 @@ type blockTree struct {
 	set    *objset
 	typ    ondisk.ObjectType
 	copies int
-	levels int
-	used   uint64 // bytes of the indirect blocks, all copies
-	stack  []indirect
-	top    []ondisk.BlockPtr
+	// lowCopies are those of pointers to content itself.
+	lowCopies int
+	levels    int
+	used      uint64 // bytes of the indirect blocks, all copies
+	stack     []indirect
+	top       []ondisk.BlockPtr
 }
 
 // indirect is a block of pointers being filled; nil data is all holes so far.
@@ -36,7 +38,7 @@ func treeLevels(n int64, roots int) int {
 }
 
 func newBlockTree(p *pipe, set *objset, typ ondisk.ObjectType, copies, levels int) *blockTree {
-	return &blockTree{pipe: p, set: set, typ: typ, copies: copies, levels: levels, stack: make([]indirect, levels)}
+	return &blockTree{pipe: p, set: set, typ: typ, copies: copies, lowCopies: copies, levels: levels, stack: make([]indirect, levels)}
 }
 
 // add takes the next pointer of a level; 0 is content.
@@ -60,14 +62,34 @@ func (t *blockTree) add(level int, ptr *ondisk.BlockPtr) error {
 	return nil
 }
 
+// addHoles passes over n blocks of content, whole subtrees at a time.
+func (t *blockTree) addHoles(n int64) error {
+	var hole ondisk.BlockPtr
+	for n > 0 {
+		level, span := 0, int64(1)
+		for level < t.levels-1 && t.stack[level].count == 0 && n >= span*fanout {
+			level, span = level+1, span*fanout
+		}
+		if err := t.add(level, &hole); err != nil {
+			return err
+		}
+		n -= span
+	}
+	return nil
+}
+
 // close stores the block of pointers to level, and adds it one level up.
 func (t *blockTree) close(level int) error {
 	in := &t.stack[level]
 	var ptr ondisk.BlockPtr
 	if in.data != nil {
 		var err error
+		copies := t.copies
+		if level == 0 {
+			copies = t.lowCopies
+		}
 		ptr, err = t.pipe.store(t.set, &logical{
-			data: in.data, typ: t.typ, level: level + 1, fill: in.fill, copies: t.copies, method: t.set.metaMethod,
+			data: in.data, typ: t.typ, level: level + 1, fill: in.fill, copies: copies, method: t.set.metaMethod,
 		})
 		if err != nil {
 			return err

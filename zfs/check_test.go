@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/kldload/kldload/zfs/internal/ondisk"
@@ -20,8 +21,13 @@ func check(t testing.TB, p *Pool) *CheckReport {
 
 func TestCheck(t *testing.T) {
 	p := samplePool(t).open(t)
+	var mu sync.Mutex
 	var last, total int64
-	r, err := p.Check(t.Context(), CheckOptions{Progress: func(d, n int64) { last, total = max(last, d), n }})
+	r, err := p.Check(t.Context(), CheckOptions{Progress: func(d, n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		last, total = max(last, d), n
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

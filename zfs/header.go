@@ -75,6 +75,12 @@ func checkHeader(h *Header) error {
 	default:
 		return fmt.Errorf("mode %o: its type bits are none of a file", h.Mode)
 	}
+	if h.Mode&^(modeType|0o7777) != 0 {
+		return fmt.Errorf("mode %o: want its type and twelve bits of permissions", h.Mode)
+	}
+	if h.Size > maxFile {
+		return fmt.Errorf("size %d: want at most %d", h.Size, int64(maxFile))
+	}
 	if h.Size < 0 || kind != modeRegular && h.Size != 0 {
 		return fmt.Errorf("size %d: want 0 or more, and content in regular files alone", h.Size)
 	}

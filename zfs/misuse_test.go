@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ func (b *broken) WriteAt(p []byte, _ int64) (int, error) {
 func TestOptionsAreChecked(t *testing.T) {
 	for want, change := range map[string]func(o *Options){
 		"size 1000: want at least":               func(o *Options) { o.Size = 1000 },
+		"size 140737488617472: want at most":     func(o *Options) { o.Size = MaxSize + 256<<10 },
 		"a multiple of 262144":                   func(o *Options) { o.Size = MinSize + 4096 },
 		"no seed":                                func(o *Options) { o.Seed = "" },
 		"no epoch":                               func(o *Options) { o.Epoch = time.Time{} },
@@ -76,7 +78,7 @@ func TestPropertyValues(t *testing.T) {
 			t.Errorf("%s=%s: %v, %v; want %v", c.name, c.value, got, err, c.want)
 		}
 	}
-	for _, c := range [][2]string{{"compression", "zstd-0"}, {"compression", "zstd-03"}, {"recordsize", "2M"}, {"quota", "9E9"}, {"mountpoint", "/a/../b"}, {"mountpoint", "/a//b"}, {"canmount", "yes"}} {
+	for _, c := range [][2]string{{"compression", "zstd-0"}, {"compression", "zstd-03"}, {"recordsize", "2M"}, {"quota", "9E9"}, {"mountpoint", "/a/../b"}, {"mountpoint", "/a//b"}, {"org.x:y", "a\x00b"}, {"canmount", "yes"}} {
 		if CheckProperty(DatasetProperty, c[0], c[1]) == nil {
 			t.Errorf("%s=%s is taken", c[0], c[1])
 		}
@@ -94,6 +96,10 @@ func TestFilesAreChecked(t *testing.T) {
 		"its type bits are none":                     {Header: Header{Path: "l", Mode: 0o644}},
 		"content in regular files alone":             {Header: Header{Path: "d", Mode: modeDir, Size: 5}},
 		"want a directory":                           file("home", nil),
+		"is mounted below it, at \"/var/log\"":       file("var", nil),
+		"linking \"big\" to \"file\": dataset":       {Header: Header{Path: "big"}, link: "file"},
+		"want its type and twelve bits":              {Header: Header{Path: "f", Mode: 1<<16 | modeRegular}},
+		"want at most 9223372036853727232":           {Header: Header{Path: "f", Mode: modeRegular, Size: 1<<63 - 1}},
 		"its body ends after 3 bytes: its size is 5": {Header: Header{Path: "f", Mode: modeRegular, Size: 5}, body: strings.NewReader("abc")},
 		"its body goes on after 2 bytes":             {Header: Header{Path: "f", Mode: modeRegular, Size: 2}, body: strings.NewReader("abc")},
 		"no such file":                               {Header: Header{Path: "l"}, link: "nowhere"},
@@ -148,6 +154,22 @@ func TestNoDatasetAbove(t *testing.T) {
 		t.Error(err)
 	}
 	w.Close()
+}
+
+func TestQuotasHold(t *testing.T) {
+	for want, home := range map[string]map[string]string{
+		"":                       {"quota": "2M"},
+		": refquota allows 4096": {"refquota": "4K"},
+		": quota allows 1048576\nhint: a larger quota": {"quota": "1M"},
+	} {
+		home["mountpoint"] = "/home"
+		o := testOptions(MinSize)
+		o.Datasets[3].Properties = home
+		err := buildFile(filepath.Join(t.TempDir(), "pool.img"), o, []entry{file("home/file", random(1, 1<<20))})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("with %v: got %v, want %q", home, err, want)
+		}
+	}
 }
 
 func TestBrokenImage(t *testing.T) {

@@ -1,6 +1,8 @@
 package zfs
 
 import (
+	"math/bits"
+
 	"github.com/kldload/kldload/zfs/internal/block"
 	"github.com/kldload/kldload/zfs/internal/ondisk"
 	"github.com/kldload/kldload/zfs/internal/zap"
@@ -83,7 +85,7 @@ type lateObjects struct {
 	firstMap         uint64
 }
 
-// late are the sizes of the blocks that finish writes, in its order. They do
+// lateSizes are the sizes of the blocks that finish writes, in its order. They do
 // not depend on what the blocks say.
 func (m *mos) lateSizes(maps int, featureBlocks []int) []uint64 {
 	var sizes []uint64
@@ -94,24 +96,40 @@ func (m *mos) lateSizes(maps int, featureBlocks []int) []uint64 {
 	for range maps {
 		sizes = append(sizes, spaceMapBlock)
 	}
-	blocks := (len(m.objects) + maps + slotsPerBlock - 1) / slotsPerBlock
-	for range blocks {
-		sizes = append(sizes, ondisk.DnodeBlockSize)
+	sizes = append(sizes, dnodeSizes((len(m.objects)+maps+slotsPerBlock-1)/slotsPerBlock)...)
+	return append(sizes, ondisk.ObjsetSize)
+}
+
+// dnodeSizes are the sizes of so many blocks of dnodes and of the blocks of
+// pointers to them, each where blockTree stores it: when it is full, or in the
+// end.
+func dnodeSizes(blocks int) (sizes []uint64) {
+	levels := treeLevels(int64(blocks), metaPointers)
+	rest := 0
+	for level, n := 1, blocks; level < levels; level++ {
+		n = (n + fanout - 1) / fanout
+		rest += n
 	}
-	for level := treeLevels(int64(blocks), metaPointers); level > 1; level-- {
-		blocks = (blocks + fanout - 1) / fanout
-		for range blocks {
+	for i := range blocks {
+		sizes = append(sizes, ondisk.DnodeBlockSize)
+		for level, n := 1, i+1; level < levels && n%fanout == 0; level, n = level+1, n/fanout {
 			sizes = append(sizes, 1<<ondisk.IndirectShift)
+			rest--
 		}
 	}
-	return append(sizes, ondisk.ObjsetSize)
+	for range rest {
+		sizes = append(sizes, 1<<ondisk.IndirectShift)
+	}
+	return sizes
 }
 
 func roundSector(n int) uint64 { return uint64(n+sector-1) &^ (sector - 1) }
 
-// arraySize is the size of the metaslab array's one block.
+// arraySize is the size of the metaslab array's one block: a power of two,
+// because an object can get further blocks only then, and a pool that grows
+// gets more metaslabs (dmu_buf_hold_array_by_dnode).
 func (m *mos) arraySize() int {
-	return (8*len(m.z.space.used) + ondisk.SectorSize - 1) &^ (ondisk.SectorSize - 1)
+	return max(ondisk.SectorSize, 1<<bits.Len(uint(8*len(m.z.space.used)-1)))
 }
 
 // plan finds out which metaslabs will be in use in the end: the blocks that

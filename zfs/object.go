@@ -50,7 +50,7 @@ func (o *object) putSpill() {
 	j := o.fs.pipe.job(n)
 	clear(j.data[copy(j.data, o.attrs.Spill):])
 	j.set, j.path, j.typ, j.fill = o.fs.set, o.path, ondisk.TypeSA, 1
-	j.copies, j.method, j.keep = o.fs.metaCopies(), o.fs.set.metaMethod, true
+	j.copies, j.method, j.keep = o.fs.set.metaCopies, o.fs.set.metaMethod, true
 	j.then = func(ptr ondisk.BlockPtr) error {
 		o.spill = &ptr
 		o.used += ptr.ASize()
@@ -59,13 +59,13 @@ func (o *object) putSpill() {
 	o.fs.pipe.put(j)
 }
 
-// metaCopies is one more than data has (redundant_metadata=all).
-func (fs *filesystem) metaCopies() int { return min(fs.settings.copies+1, maxCopies) }
-
 // plan settles the shape of the object's content.
 func (o *object) plan(blockSize int, blocks int64) {
 	o.blockSize, o.blocks = blockSize, blocks
-	o.tree = newBlockTree(o.fs.pipe, o.fs.set, o.typ, o.fs.metaCopies(), treeLevels(blocks, 1))
+	o.tree = newBlockTree(o.fs.pipe, o.fs.set, o.typ, o.fs.set.metaCopies, treeLevels(blocks, 1))
+	if o.typ == ondisk.TypePlainFile && o.fs.settings.mostMetadata {
+		o.tree.lowCopies = o.fs.settings.copies
+	}
 }
 
 // put sends the next block of content; last ends the object.
@@ -115,7 +115,7 @@ func (o *object) putZAP(entries []zap.Entry) error {
 	for i := range layout.Blocks() {
 		j := o.fs.pipe.job(layout.BlockSize())
 		layout.Block(i, j.data)
-		j.method, j.copies, j.embed, j.keep = o.fs.set.metaMethod, o.fs.metaCopies(), true, true
+		j.method, j.copies, j.embed, j.keep = o.fs.set.metaMethod, o.fs.set.metaCopies, true, true
 		o.put(j, i == layout.Blocks()-1)
 	}
 	return nil
@@ -133,6 +133,9 @@ func (o *object) putContent(body io.Reader, size int64) error {
 	o.plan(int(blockSize), (size+blockSize-1)/blockSize)
 	in := newBlockReader(body)
 	for at := int64(0); at < size; {
+		if err := o.fs.pipe.failed(); err != nil {
+			return err
+		}
 		holes, err := in.holes(blockSize, size-at)
 		if err != nil {
 			return bodyError(o.path, at, size, err)
@@ -158,11 +161,8 @@ func (o *object) putContent(body io.Reader, size int64) error {
 // putHoles passes over blocks that are holes.
 func (o *object) putHoles(n int64, last bool) {
 	o.fs.pipe.do(func() error {
-		var hole ondisk.BlockPtr
-		for ; n > 0; n-- {
-			if err := o.tree.add(0, &hole); err != nil {
-				return err
-			}
+		if err := o.tree.addHoles(n); err != nil {
+			return err
 		}
 		if last {
 			return o.finish()

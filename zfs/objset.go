@@ -41,9 +41,9 @@ type objset struct {
 	zstd, largeBlocks, largeDnodes bool
 }
 
-func newFileSet(p *pipe, acc accounting) *objset {
+func newFileSet(p *pipe, metaCopies int, acc accounting) *objset {
 	s := &objset{
-		pipe: p, kind: ondisk.ObjsetZFS, metaMethod: block.Method{Compression: ondisk.CompressLZ4}, metaCopies: 2, accounting: acc,
+		pipe: p, kind: ondisk.ObjsetZFS, metaMethod: block.Method{Compression: ondisk.CompressLZ4}, metaCopies: metaCopies, accounting: acc,
 	}
 	s.numbers.blocks[lasting] = 0
 	s.numbers.slots[lasting] = 1 // object 0 is the dnodes' own
@@ -342,7 +342,7 @@ func (s *objset) storeObject(typ ondisk.ObjectType, blocks [][]byte) (*ondisk.Dn
 	before := s.used
 	tree := newBlockTree(s.pipe, s, typ, s.metaCopies, treeLevels(int64(len(blocks)), 1))
 	for _, b := range blocks {
-		ptr, err := s.pipe.store(s, &logical{data: b, typ: typ, fill: 1, copies: s.metaCopies, method: s.metaMethod, embed: true})
+		ptr, err := s.pipe.store(s, &logical{data: b, typ: typ, fill: 1, copies: s.metaCopies, method: s.metaMethod, embed: true, keep: true})
 		if err != nil {
 			return nil, err
 		}

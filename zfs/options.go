@@ -13,7 +13,7 @@ import (
 // Options describe the pool to make. Everything that would be random or taken
 // from the clock is given here.
 type Options struct {
-	// Size of the image in bytes: at least MinSize, a multiple of 256 KiB.
+	// Size of the image in bytes: MinSize to MaxSize, a multiple of 256 KiB.
 	Size int64
 	// Pool is its name (zpoolconcepts(7)).
 	Pool string
@@ -82,6 +82,8 @@ func (o *Options) check() error {
 	switch {
 	case o.Size < MinSize || o.Size%ondisk.LabelSize != 0:
 		return fmt.Errorf("size %d: want at least %d, a multiple of %d", o.Size, int64(MinSize), ondisk.LabelSize)
+	case o.Size > MaxSize:
+		return fmt.Errorf("size %d: want at most %d", o.Size, int64(MaxSize))
 	case o.Seed == "":
 		return fmt.Errorf("no seed: want one, the GUIDs are derived from it")
 	case len(o.Datasets) == 0 || o.Datasets[0].Name != o.Pool:

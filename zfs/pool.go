@@ -38,6 +38,9 @@ func (d *dsl) finishPool() (ondisk.BlockPtr, error) {
 		d.z.features.add(featHistogram)
 	}
 	d.account(used)
+	if err := d.checkQuotas(); err != nil {
+		return ondisk.BlockPtr{}, err
+	}
 	root, err := d.mos.finish(d.late, d.features(true))
 	if err == nil && d.mos.set.used != used {
 		err = fmt.Errorf("the meta object set takes %d bytes: it was planned with %d", d.mos.set.used, used)
@@ -54,6 +57,22 @@ func (d *dsl) account(used uint64) {
 	for _, i := range []int{dirUsed, dirCompressed, dirUncompressed, dirUsedChild} {
 		root.add(i, used)
 	}
+}
+
+// checkQuotas refuses datasets that hold more than they may: nothing could be
+// written to them.
+func (d *dsl) checkQuotas() error {
+	for _, fs := range d.z.systems {
+		for _, q := range []struct {
+			name string
+			used uint64
+		}{{"quota", d.dirs[fs.name].bonus.get(dirUsed)}, {"refquota", fs.set.used}} {
+			if limit := fs.own.number(q.name, 0); limit != 0 && q.used > limit {
+				return fmt.Errorf("dataset %q: %d bytes are in use: %s allows %d\nhint: a larger %s", fs.name, q.used, q.name, limit, q.name)
+			}
+		}
+	}
+	return nil
 }
 
 // features are the counts of the pool's features, by whether reading needs

@@ -249,8 +249,9 @@ func parseUserProperty(name, value string) (any, error) {
 	bad := strings.ContainsFunc(name, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || strings.ContainsRune(":+._-", r))
 	})
+	bad = bad || strings.ContainsRune(value, 0)
 	if bad || strings.HasPrefix(name, "-") || len(name) >= 256 || len(value) >= 8192 {
-		return nil, fmt.Errorf("dataset property %q: want lower case letters, digits and :+._- in a user property's name, at most 255, and at most 8191 bytes of value", name)
+		return nil, fmt.Errorf("dataset property %q: want lower case letters, digits and :+._- in a user property's name, at most 255, and at most 8191 bytes of value without a NUL", name)
 	}
 	return value, nil
 }
@@ -264,7 +265,14 @@ type settings struct {
 	mountpoint string // "" is none or legacy
 	dnodeSlots int
 	xattr      uint64
+	// mostMetadata stores pointers to files' content as often as that
+	// (redundant_metadata=most).
+	mostMetadata bool
 }
+
+// metaCopies is how often metadata is stored: once more than content
+// (dmu_write_policy).
+func (s settings) metaCopies() int { return min(s.copies+1, maxCopies) }
 
 // parsedProperties are a dataset's own, in order of their names.
 type parsedProperties struct {
@@ -332,6 +340,9 @@ func (s settings) with(p parsedProperties) settings {
 	s.recordSize = int(p.number("recordsize", uint64(s.recordSize)))
 	s.copies = int(p.number("copies", uint64(s.copies)))
 	s.xattr = p.number("xattr", s.xattr)
+	if v, ok := p.values["redundant_metadata"].(uint64); ok {
+		s.mostMetadata = v != 0
+	}
 	s.canMount = p.number("canmount", 1) != 0
 	if v, ok := p.values["dnodesize"].(uint64); ok {
 		switch s.dnodeSlots = int(v / ondisk.DnodeSize); v {

@@ -16,11 +16,13 @@ import (
 
 // Limits of a pool.
 const (
-	MinSize       = 64 << 20 // bytes (SPA_MINDEVSIZE)
-	maxRecordSize = 1 << 20  // zfs_max_recordsize of OpenZFS 2.1
-	maxName       = 255      // bytes of a file's name (MAXNAMELEN without its NUL)
-	maxLink       = 4095     // of a symbolic link's target (PATH_MAX)
-	maxXattr      = 64 << 10 // of an extended attribute's value (XATTR_SIZE_MAX)
+	MinSize       = 64 << 20              // bytes (SPA_MINDEVSIZE)
+	MaxSize       = 1 << 47               // bytes: the array of as many metaslabs fits into a block
+	maxFile       = 1<<63 - maxRecordSize // bytes: its end, in whole blocks, is an int64
+	maxRecordSize = 1 << 20               // zfs_max_recordsize of OpenZFS 2.1
+	maxName       = 255                   // bytes of a file's name (MAXNAMELEN without its NUL)
+	maxLink       = 4095                  // of a symbolic link's target (PATH_MAX)
+	maxXattr      = 64 << 10              // of an extended attribute's value (XATTR_SIZE_MAX)
 )
 
 // Writer puts files into a new pool. It is not safe for concurrent use. After
@@ -35,7 +37,8 @@ type Writer struct {
 	out      io.WriterAt
 
 	systems []*filesystem
-	mounts  map[string]*filesystem // by mountpoint, "/" first
+	mounts  map[string]*filesystem // by mountpoint
+	above   map[string]*filesystem // one that is mounted below, by path
 	dirs    map[string]*directory  // by path
 	covered map[string]*directory  // those that a dataset is mounted over
 	seeds   uint64
@@ -61,7 +64,7 @@ func NewWriter(w io.WriterAt, opts Options) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making pool %q: %w", opts.Pool, err)
 	}
-	z := &Writer{opts: opts, pool: pool, out: w, mounts: map[string]*filesystem{}, dirs: map[string]*directory{}, covered: map[string]*directory{}}
+	z := &Writer{opts: opts, pool: pool, out: w, mounts: map[string]*filesystem{}, above: map[string]*filesystem{}, dirs: map[string]*directory{}, covered: map[string]*directory{}}
 	z.features = newFeatureSet(compatibilities[pool.compatibility])
 	z.space = newSpace(opts.Size)
 	if opts.Workers <= 0 {
@@ -93,7 +96,7 @@ func (z *Writer) addDatasets() error {
 			return err
 		}
 		o := sa.EncodeOptions{MaxSlots: s.dnodeSlots, ProjID: z.features.has(featProjectQuota)}
-		set := newFileSet(z.pipe, newAccounting(z.features, z.salt()))
+		set := newFileSet(z.pipe, s.metaCopies(), newAccounting(z.features, z.salt()))
 		fs := newFilesystem(d.Name, s, own, z.pipe, set, o, z.opts.Epoch, z.salt)
 		z.systems = append(z.systems, fs)
 		if err := z.mount(fs); err != nil {
@@ -129,6 +132,9 @@ func (z *Writer) mount(fs *filesystem) error {
 		return fmt.Errorf("dataset %q: mountpoint %q is that of %q, too", fs.name, s.mountpoint, other.name)
 	}
 	z.mounts[s.mountpoint] = fs
+	for at := path.Dir(s.mountpoint); at != "/"; at = path.Dir(at) {
+		z.above[at] = fs
+	}
 	fs.root.path = s.mountpoint
 	z.dirs[s.mountpoint] = fs.root
 	return nil
@@ -190,8 +196,8 @@ func (z *Writer) create(h Header, body io.Reader) error {
 	if h.Mode&modeType == modeDir {
 		return z.createDir(name, attrs)
 	}
-	if fs := z.mounts[name]; fs != nil {
-		return fmt.Errorf("%q: dataset %q is mounted there: want a directory", h.Path, fs.name)
+	if err := z.leadsNowhere(name, h.Mode); err != nil {
+		return fmt.Errorf("%q: %w", h.Path, err)
 	}
 	parent, base, err := z.parent(name)
 	if err != nil {
@@ -203,6 +209,18 @@ func (z *Writer) create(h Header, body io.Reader) error {
 	}
 	parent.add(base, attrs.Mode, number)
 	z.stats.Files++
+	return nil
+}
+
+// leadsNowhere refuses a file in place of a mountpoint, or of a directory that
+// leads to one; a symbolic link may lead there.
+func (z *Writer) leadsNowhere(name string, mode uint32) error {
+	if fs := z.mounts[name]; fs != nil {
+		return fmt.Errorf("dataset %q is mounted there: want a directory", fs.name)
+	}
+	if fs := z.above[name]; fs != nil && mode&modeType != modeSymlink {
+		return fmt.Errorf("dataset %q is mounted below it, at %q: want a directory", fs.name, fs.settings.mountpoint)
+	}
 	return nil
 }
 
@@ -304,9 +322,13 @@ func (z *Writer) link(name, target string) error {
 		return fmt.Errorf("linking %q to %q: they are in datasets %q and %q\nhint: a hard link stays in one dataset; mount neither between them, or store two files",
 			name, target, parent.fs.name, source.fs.name)
 	}
+	mode := uint64(e.value >> entryTypeShift << 12)
+	if err := z.leadsNowhere(to, uint32(mode)); err != nil {
+		return fmt.Errorf("linking %q to %q: %w", name, target, err)
+	}
 	links := parent.fs.links
 	links[e.objectOf()] = max(links[e.objectOf()], 1) + 1
-	parent.add(base, e.value>>entryTypeShift<<12, e.objectOf())
+	parent.add(base, mode, e.objectOf())
 	return nil
 }
 
