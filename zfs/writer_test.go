@@ -285,15 +285,28 @@ func digest(t *testing.T, name string) string {
 	return fmt.Sprintf("%x", sha256Sum(b))
 }
 
+// More names than a pointer table in the ZAP's header leads to, more objects
+// than one indirect block of dnodes. Most names are links, and there is no
+// snapshot: zdb takes its time for each object.
 func TestDirectoryOf200000(t *testing.T) {
+	const names, files = 200000, 40000
 	entries := []entry{dir("many")}
-	for i := range 200000 {
-		entries = append(entries, file(fmt.Sprintf("many/%06d", i), nil))
+	for i := range names {
+		e := file(fmt.Sprintf("many/%06d", i), nil)
+		if i >= files {
+			e.link = "many/000000"
+		}
+		entries = append(entries, e)
 	}
-	img := build(t, testOptions(256<<20), entries)
+	o := testOptions(256 << 20)
+	o.Snapshot = ""
+	img := build(t, o, entries)
 	judge.ZDB(t, img, "rpool")
-	o := judge.Objects(t, img, "rpool/ROOT/default")
-	if got := len(o["/many"].Entries); got != 200000 {
+	objects := judge.Objects(t, img, "rpool/ROOT/default")
+	if got := len(objects["/many"].Entries); got != names {
 		t.Errorf("zdb lists %d entries", got)
+	}
+	if got := objects["/many/000000"].Links; got != 1+names-files {
+		t.Errorf("the first file has %d links", got)
 	}
 }
