@@ -130,11 +130,15 @@ type pipe struct {
 	packed []byte
 }
 
-// depth is how many blocks each worker may have waiting.
-const depth = 16
+// depth is how many blocks each worker may have waiting, and maxWaiting how
+// many there may be of all, since each can be a MiB.
+const (
+	depth      = 16
+	maxWaiting = 128
+)
 
 func newPipe(w io.WriterAt, s *space, size int64, workers int) *pipe {
-	waiting := depth * workers
+	waiting := min(depth*workers, maxWaiting)
 	p := &pipe{
 		space: s, out: newOutput(w), size: size,
 		work: make(chan *job, waiting), queue: make(chan *job, waiting), free: make(chan *job, waiting+workers),
