@@ -110,12 +110,12 @@ func listFiles(ctx context.Context, a *app, img *zpool.Image, where string, long
 		return err
 	}
 	if name, err = files.Resolve(name); err != nil {
-		return err
+		return fmt.Errorf("listing %q: %w", where, err)
 	}
 	l := lister{ctx: ctx, files: files, recursive: recursive}
 	st, err := files.Lstat(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("listing %q: %w", where, err)
 	}
 	if st.IsDir() {
 		err = l.dir(name, "")
@@ -272,11 +272,11 @@ func runZFSCat(ctx context.Context, a *app, target string) (err error) {
 		return err
 	}
 	if name, err = files.Resolve(name); err != nil {
-		return err
+		return fmt.Errorf("reading %q: %w", where, err)
 	}
 	f, err := files.Open(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("reading %q: %w", where, err)
 	}
 	defer f.Close()
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
