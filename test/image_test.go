@@ -55,21 +55,39 @@ func mountReadOnly(t *testing.T, dev, kind string) string {
 	return dir
 }
 
-// judge looks at a finished image with tools that we did not write.
-func judge(t *testing.T, raw string) {
-	if out := tool(t, "sgdisk", "-v", raw); !strings.Contains(out, "No problems found") {
-		t.Error(out)
-	}
-	parts := partitions(t, raw)
-	esp, root := attach(t, raw, parts[0]), attach(t, raw, parts[1])
-	tool(t, "fsck.vfat", "-n", esp)
+// judgePool looks at a finished image with its root on ZFS with tools that we
+// did not write; this kernel cannot mount it, TestKernelJudgesPools boots one
+// that can.
+func judgePool(t *testing.T, raw string) {
+	root := judgeDisk(t, raw)
+	pool := filepath.Join(t.TempDir(), "pool.img")
+	tool(t, "dd", "if="+raw, "of="+pool, "bs=1M", "iflag=skip_bytes,count_bytes", "conv=sparse", "status=none",
+		fmt.Sprintf("skip=%d", root.start), fmt.Sprintf("count=%d", root.size))
+	tool(t, "truncate", fmt.Sprintf("--size=%d", root.size), pool)
+	noLeaks(t, pool, "rpool")
+}
+
+// judgeExt4 does the same for a root on ext4, and mounts it.
+func judgeExt4(t *testing.T, raw string) {
+	root := attach(t, raw, judgeDisk(t, raw))
 	tool(t, "e2fsck", "-fn", root)
 	rootDir := mountReadOnly(t, root, "ext4")
-	t.Run("esp", func(t *testing.T) { judgeESP(t, esp) })
 	t.Run("metadata", func(t *testing.T) { judgeMetadata(t, rootDir) })
 	t.Run("attributes", func(t *testing.T) { judgeAttributes(t, rootDir) })
 	t.Run("sealed", func(t *testing.T) { judgeSealed(t, rootDir) })
 	t.Run("packages", func(t *testing.T) { judgePackages(t, rootDir) })
+}
+
+// judgeDisk looks at the partitions and the ESP, and gives the root's.
+func judgeDisk(t *testing.T, raw string) extent {
+	if out := tool(t, "sgdisk", "-v", raw); !strings.Contains(out, "No problems found") {
+		t.Error(out)
+	}
+	parts := partitions(t, raw)
+	esp := attach(t, raw, parts[0])
+	tool(t, "fsck.vfat", "-n", esp)
+	t.Run("esp", func(t *testing.T) { judgeESP(t, esp) })
+	return parts[1]
 }
 
 // judgeESP reads with mtools, which need no kernel that knows FAT.
