@@ -49,6 +49,7 @@ func (c Config) zfsFiles() []File {
 		{Path: repartDir + "10-esp.conf", Content: "[Partition]\nType=esp\n"},
 		{Path: repartDir + "20-root.conf", Content: "[Partition]\nType=" + strings.ToLower(gpt.TypeZFS.String()) + "\n"},
 		{Path: "etc/cloud/cloud.cfg.d/20-kldload-zfs.cfg", Content: cloudZFS},
+		{Path: "etc/containers/storage.conf", Content: containersZFS},
 	}
 	// These write below datasets that zfs-mount.service mounts, and are ordered
 	// by mount units, which datasets do not have.
@@ -58,6 +59,18 @@ func (c Config) zfsFiles() []File {
 	files = append(files, wanted("kldload-growroot.service", fmt.Sprintf(growZFSUnit, growPath, pool))...)
 	return append(files, wanted("kldload-identity.service", identityUnit("ExecStart=/sbin/zpool reguid "+pool+"\n"))...)
 }
+
+// containersZFS: the kernel's overlayfs cannot write to OpenZFS before 2.2 (it
+// wants RENAME_WHITEOUT), and podman's units fail with it at boot.
+const containersZFS = `# written by kldload: overlayfs needs OpenZFS 2.2 below it
+[storage]
+driver = "overlay"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+
+[storage.options.overlay]
+mount_program = "/usr/bin/fuse-overlayfs"
+`
 
 // cloudZFS: the pool grows by kldload-growroot.service.
 const cloudZFS = `# written by kldload: kldload-growroot.service grows the pool
