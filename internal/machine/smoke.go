@@ -127,7 +127,7 @@ func Test(ctx context.Context, cfg Config, checks []Check) (Report, error) {
 
 // runChecks fills in r.Kernel and r.Checks.
 func (m *Machine) runChecks(ctx context.Context, checks []Check, r *Report) error {
-	client, err := m.session(ctx)
+	client, err := m.reach(ctx)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (m *Machine) runChecks(ctx context.Context, checks []Check, r *Report) erro
 			result.Status, result.ExitCode = Fail, -1
 			result.Output = strings.TrimSpace(err.Error() + "\n" + result.Output)
 			client.Close()
-			if client, err = m.session(ctx); err != nil {
+			if client, err = m.reach(ctx); err != nil {
 				return fmt.Errorf("after check %q: %w", check.Name, err)
 			}
 		}

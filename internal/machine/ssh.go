@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -21,6 +22,9 @@ import (
 // loginTime bounds one attempt to log in. Under TCG the key exchange alone
 // takes seconds; QEMU accepts the connection long before the guest listens.
 const loginTime = 20 * time.Second
+
+// reachTime is how long a clone that was there may be away.
+const reachTime = time.Minute
 
 // newKey makes the key of one clone.
 func newKey() (ssh.Signer, []byte, error) {
@@ -97,6 +101,37 @@ func (m *Machine) login(ctx context.Context) (*ssh.Client, error) {
 	return client, nil
 }
 
+// reach logs in to a clone that has let us in before. Its sshd may be starting
+// again, told so by cloud-init or a package: connections that break before
+// the login are tried anew for reachTime.
+func (m *Machine) reach(ctx context.Context) (*ssh.Client, error) {
+	end := time.Now().Add(reachTime)
+	for {
+		client, err := m.login(ctx)
+		if err == nil {
+			return client, nil
+		}
+		if !broken(err) || ctx.Err() != nil || m.child.exited() || time.Now().After(end) {
+			return nil, fmt.Errorf("logging in to the clone: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pollTime):
+		}
+	}
+}
+
+// broken tells a connection that ended, or took more than loginTime, from one
+// that was answered with no.
+func broken(err error) bool {
+	for _, gone := range []error{syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE, io.EOF, net.ErrClosed} {
+		if errors.Is(err, gone) {
+			return true
+		}
+	}
+	return false
+}
+
 // Command is one program to run in the clone.
 type Command struct {
 	Line           string // for the login shell
@@ -109,11 +144,11 @@ type Command struct {
 }
 
 // Run runs one command as User and returns its exit status; 128 plus the
-// number of a signal when that ended it. It does not retry.
+// number of a signal when that ended it. It runs the command once.
 func (m *Machine) Run(ctx context.Context, c Command) (int, error) {
-	client, err := m.login(ctx)
+	client, err := m.reach(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("logging in to the clone: %w", err)
+		return 0, err
 	}
 	defer client.Close()
 	return runOn(ctx, client, c)

@@ -23,6 +23,7 @@ import (
 type guest struct {
 	listener net.Listener
 	config   atomic.Pointer[ssh.ServerConfig]
+	drop     atomic.Int32 // connections to break before the login
 	let      func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error)
 }
 
@@ -50,6 +51,11 @@ func newGuest(t *testing.T) (*guest, *Machine) {
 			conn, err := g.listener.Accept()
 			if err != nil {
 				return
+			}
+			if g.drop.Add(-1) >= 0 {
+				_ = conn.(*net.TCPConn).SetLinger(0) // a reset, as a port without a listener behind it
+				conn.Close()
+				continue
 			}
 			go serve(conn, g.config.Load())
 		}
@@ -135,6 +141,14 @@ func TestRunPassesStreamsAndStatus(t *testing.T) {
 	known, err := os.ReadFile(m.KnownHosts())
 	if err != nil || !strings.Contains(string(known), "ssh-ed25519 ") {
 		t.Errorf("known_hosts: %q, %v", known, err)
+	}
+}
+
+func TestRunWaitsForAnSshdThatStartsAgain(t *testing.T) {
+	g, m := newGuest(t)
+	g.drop.Store(2)
+	if status, err := m.Run(context.Background(), Command{Line: "exit 3"}); status != 3 || err != nil {
+		t.Errorf("got %d, %v, want 3", status, err)
 	}
 }
 

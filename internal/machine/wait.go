@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 )
 
 // pollTime is how often the machine's life signs are looked at, and the least
@@ -235,13 +233,4 @@ func (m *Machine) watch(ctx context.Context, cancel context.CancelFunc) func() {
 		}
 	}()
 	return func() { stop(); <-done }
-}
-
-// session is a connection for several commands.
-func (m *Machine) session(ctx context.Context) (*ssh.Client, error) {
-	client, err := m.login(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("logging in to the clone: %w", err)
-	}
-	return client, nil
 }
