@@ -62,7 +62,7 @@ func traceItems() []Item {
 		{Name: "logs", Why: "the journal, login records and logs are of another machine",
 			Remove: []string{"var/log/journal/*", "var/log/installer"}, RemoveIn: []string{"var/log"}},
 		{Name: "histories", Why: "shells and editors keep what was typed, passwords too",
-			Remove: append(homes(".*_history", ".viminfo", ".lesshst", ".wget-hsts", ".rnd"), homes(".ssh/known_hosts*", ".local/state/nano")...)},
+			Remove: []string{"~/.*_history", "~/.viminfo", "~/.lesshst", "~/.wget-hsts", "~/.rnd", "~/.ssh/known_hosts*", "~/.local/state/nano"}},
 		{Name: "package-caches", Why: "a mirror has them, an image does not need them",
 			Remove: []string{"var/lib/apt/lists/*", "var/cache/apt/*", "var/lib/dpkg/*-old", "var/lib/dpkg/diversions-old",
 				"var/cache/debconf/*-old", "var/cache/ldconfig/aux-cache", "var/cache/dnf/*", "var/cache/fontconfig/*"},
@@ -92,15 +92,6 @@ func configItems(opts Options) []Item {
 		{Name: "seal-record", Why: "tools can tell a template from a machine",
 			Write: map[string]string{RecordFile: record}},
 	}
-}
-
-// homes gives patterns for root's and every user's home.
-func homes(names ...string) []string {
-	var out []string
-	for _, n := range names {
-		out = append(out, "root/"+n, "home/*/"+n)
-	}
-	return out
 }
 
 // lockField makes the second field of a shadow line no password: "!" alone,

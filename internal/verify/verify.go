@@ -48,9 +48,7 @@ func Failed(checks []Check) error {
 
 // Root is the root file system, of whatever type: names have no leading slash.
 type Root interface {
-	fs.FS
-	// Lstat does not follow the last link.
-	Lstat(name string) (fs.FileInfo, error)
+	fs.ReadLinkFS
 	// Resolve gives the name that a path with links leads to.
 	Resolve(name string) (string, error)
 }
@@ -288,13 +286,15 @@ func (m *image) fstab() (string, error) {
 }
 
 func (m *image) sealed(opts seal.Options) (string, error) {
-	broken, err := seal.Check(m.root, opts)
+	items, err := seal.Check(m.root, opts)
 	if err != nil {
 		return "", err
 	}
 	var errs []error
-	for _, v := range broken {
-		errs = append(errs, errors.New(v.String()))
+	for _, item := range items {
+		for _, v := range item.Violations {
+			errs = append(errs, errors.New(v.String()))
+		}
 	}
-	return fmt.Sprintf("%d items", len(seal.Items(opts))), errors.Join(errs...)
+	return fmt.Sprintf("%d items", len(items)), errors.Join(errs...)
 }
