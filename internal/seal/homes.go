@@ -9,7 +9,7 @@ import (
 // maxHomes bounds the homes of a tree.
 const maxHomes = 10000
 
-// findHomes gives the homes of a tree by name: root's, those of etc/passwd
+// findHomes gives the homes that a tree has, as real names: root's, those of etc/passwd
 // (passwd(5)) and each folder of home.
 func (p *planner) findHomes() ([]string, error) {
 	homes := []string{"root"}
@@ -32,10 +32,18 @@ func (p *planner) findHomes() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	homes = slices.DeleteFunc(append(homes, more...), func(h string) bool { return h == "" })
-	slices.Sort(homes)
-	homes = slices.Compact(homes)
-	return homes[:min(len(homes), maxHomes)], nil
+	var real []string
+	for _, home := range append(homes, more...) {
+		dir, err := p.folder(home)
+		if err != nil {
+			return nil, err
+		}
+		if dir != "" && dir != "." && len(real) < maxHomes {
+			real = append(real, dir)
+		}
+	}
+	slices.Sort(real)
+	return slices.Compact(real), nil
 }
 
 // escape makes a name a pattern that matches it alone.

@@ -59,18 +59,18 @@ func NewPlan(fsys FS, opts Options) (*Plan, error) {
 		return nil, fmt.Errorf("planning the seal: %w", err)
 	}
 	plan := &Plan{removes: map[string]bool{}}
-	for _, item := range Items(opts) {
-		changes, err := p.plan(item)
-		if err != nil {
+	all := make([][]change, len(Items(opts)))
+	for i, item := range Items(opts) {
+		if all[i], err = p.plan(item); err != nil {
 			return nil, fmt.Errorf("planning the seal: %s: %w", item.Name, err)
 		}
+		all[i] = plan.add(all[i])
+	}
+	for i, item := range Items(opts) {
 		r := Result{Item: item.Name}
-		for _, c := range changes {
-			if plan.removes[c.path] && c.file == nil {
-				continue // an item before took it
-			}
-			if c.file == nil {
-				plan.removes[c.path] = true
+		for _, c := range all[i] {
+			if c.file != nil && c.file.Edit && plan.Removes(c.path) {
+				continue // another item takes it
 			}
 			r.Changed = append(r.Changed, c.path)
 			plan.changes = append(plan.changes, c)
@@ -79,6 +79,18 @@ func NewPlan(fsys FS, opts Options) (*Plan, error) {
 		plan.Results = append(plan.Results, r)
 	}
 	return plan, nil
+}
+
+// add notes what goes, and drops what an item before took.
+func (p *Plan) add(changes []change) []change {
+	return slices.DeleteFunc(changes, func(c change) bool {
+		if c.file != nil {
+			return false
+		}
+		was := p.removes[c.path]
+		p.removes[c.path] = true
+		return was
+	})
 }
 
 // Removes tells whether a name goes: by itself or with a folder above it. What
@@ -295,13 +307,13 @@ func (p *planner) leftover(name string) ([]change, error) {
 // editedFiles plans those of Edit. A link to a file is followed.
 func (p *planner) editedFiles(i Item) ([]change, error) {
 	var out []change
-	for _, pattern := range slices.Sorted(maps.Keys(i.Edit)) {
-		names, err := p.globHomes(pattern)
+	for _, e := range i.Edit {
+		names, err := p.globHomes(e.Pattern)
 		if err != nil {
 			return out, err
 		}
 		for _, name := range names {
-			changes, err := p.edit(i.Name, name, i.Edit[pattern])
+			changes, err := p.edit(i.Name, name, e.Line)
 			if err != nil {
 				return out, err
 			}
@@ -311,10 +323,13 @@ func (p *planner) editedFiles(i Item) ([]change, error) {
 	return out, nil
 }
 
-func (p *planner) edit(item, name string, edit func(string) string) ([]change, error) {
+func (p *planner) edit(item, name string, edit func(string) (string, bool)) ([]change, error) {
 	name, info, err := p.resolve(name)
 	if err != nil || info == nil || !info.Mode().IsRegular() {
 		return nil, err
+	}
+	if of, left := strings.CutSuffix(name, partSuffix); left {
+		return p.leftover(of)
 	}
 	out, err := p.leftover(name)
 	if err != nil {
@@ -336,14 +351,19 @@ func (p *planner) edit(item, name string, edit func(string) string) ([]change, e
 	return append(out, change{name, "has lines that are not sealed", &f}), nil
 }
 
-func edited(text string, edit func(string) string) string {
-	lines := strings.SplitAfter(text, "\n")
-	for i, line := range lines {
-		if body := strings.TrimSuffix(line, "\n"); body != "" {
-			lines[i] = edit(body) + line[len(body):]
+func edited(text string, edit func(string) (string, bool)) string {
+	var out strings.Builder
+	for line := range strings.SplitAfterSeq(text, "\n") {
+		body := strings.TrimSuffix(line, "\n")
+		if body == "" {
+			out.WriteString(line)
+			continue
+		}
+		if want, keep := edit(body); keep {
+			out.WriteString(want + line[len(body):])
 		}
 	}
-	return strings.Join(lines, "")
+	return out.String()
 }
 
 // ownerOf reads the owner where each kind of tree keeps it.

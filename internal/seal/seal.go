@@ -11,6 +11,9 @@ package seal
 import (
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -41,9 +44,52 @@ type Item struct {
 	RemoveIf map[string]string
 	// Write are files with exactly this content, mode 0644, of root.
 	Write map[string]string
-	// Edit rewrites the files of a glob pattern, line by line; a file that is
-	// not there stays away.
-	Edit map[string]func(line string) string
+	// Edit rewrites files; one that is not there stays away.
+	Edit []Edit
+}
+
+// Edit changes the lines of some files. Done twice, it changes nothing more.
+type Edit struct {
+	Pattern string
+	// What says, for a reader, how the file is afterwards.
+	What string
+	// Line gives a line as it has to be; false drops it.
+	Line func(line string) (string, bool)
+}
+
+// What describes the item's doings, one sentence each, as docs/seal.md has
+// them: "remove `/etc/hostid`".
+func (i Item) What() []string {
+	var out []string
+	list := func(verb string, names []string) {
+		if len(names) > 0 {
+			out = append(out, verb+" "+shown(names))
+		}
+	}
+	list("remove", i.Remove)
+	for _, pattern := range slices.Sorted(maps.Keys(i.RemoveIf)) {
+		out = append(out, "remove "+shown([]string{pattern})+" where it holds `"+i.RemoveIf[pattern]+"`")
+	}
+	list("empty", i.RemoveIn)
+	for _, name := range slices.Sorted(maps.Keys(i.Write)) {
+		out = append(out, "write "+shown([]string{name})+map[bool]string{true: ", empty"}[i.Write[name] == ""])
+	}
+	for _, e := range i.Edit {
+		out = append(out, "edit "+shown([]string{e.Pattern})+": "+e.What)
+	}
+	return out
+}
+
+// shown gives names as a user writes them.
+func shown(names []string) string {
+	var all []string
+	for _, n := range names {
+		if !strings.HasPrefix(n, "~/") {
+			n = "/" + n
+		}
+		all = append(all, "`"+n+"`")
+	}
+	return strings.Join(all, " ")
 }
 
 // Options are what a sealed image may still say of itself.
@@ -52,6 +98,8 @@ type Options struct {
 	Hostname string
 	// Epoch bounds the dates in /etc/shadow; zero does not.
 	Epoch time.Time
+	// Keys are the lines of authorized_keys(5) that may stay.
+	Keys []string
 	// Live says that the tree is the root of the running machine: what it runs
 	// on stays (/run), and each change reaches the disk before the next.
 	Live bool

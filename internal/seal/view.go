@@ -12,6 +12,7 @@ import (
 
 // Bounds of what is read of a tree.
 const (
+	maxPart   = 255      // bytes between two slashes, as Linux has it
 	maxFollow = 40       // links in one name, as Linux has it
 	maxText   = 16 << 20 // bytes of a file that is looked into
 	maxFound  = 1 << 20  // names that one pattern may match
@@ -111,7 +112,7 @@ func (v view) resolve(name string) (string, fs.FileInfo, error) {
 			info, err = v.fsys.Lstat(done)
 			continue
 		}
-		if !info.IsDir() {
+		if !info.IsDir() || len(part) > maxPart || strings.ContainsRune(part, 0) {
 			return "", nil, nil
 		}
 		next := path.Join(done, part)
