@@ -65,7 +65,7 @@ func (m *image) bootEntries() (string, error) {
 		}
 	}
 	m.kernels = kernels
-	return fmt.Sprintf("%d of %s, newest %s", len(kernels), from, kernels[len(kernels)-1].Version), nil
+	return fmt.Sprintf("%d, of %s, newest %s", len(kernels), from, kernels[len(kernels)-1].Version), nil
 }
 
 func (k kernel) hasFile(name string) error {

@@ -57,7 +57,7 @@ func (m *image) sealed(opts seal.Options) []Check {
 			}
 		}
 		c := run(item.Item, Seal, func() (string, error) { return "", violated(item.Violations) })
-		c.Violations = item.Violations
+		c.Violations, c.Why = item.Violations, item.Why
 		checks = append(checks, c)
 	}
 	return checks
@@ -79,20 +79,23 @@ func violated(all []seal.Violation) error {
 	return errors.Join(errs...)
 }
 
-// pool asserts that the initramfs, which knows no host id, will import it:
-// zpool refuses a pool that another host has in use.
+// pool asserts that the initramfs, which knows no host id, will import it.
 func (m *image) pool() (string, error) {
 	pool := m.volume.Volume.Pool
-	label := pool.Label()
+	return importable(pool.Name(), pool.Label())
+}
+
+// importable: zpool refuses a pool that another host has in use, by its label.
+func importable(name string, label map[string]any) (string, error) {
 	state, _ := label["state"].(uint64)
 	host, _ := label["hostid"].(uint64)
 	switch {
-	case state == 1: // exported
-		return fmt.Sprintf("%s, exported, txg %d", pool.Name(), pool.Txg()), nil
+	case state == 1: // POOL_STATE_EXPORTED of sys/fs/zfs.h
+		return name + ", exported", nil
 	case host == 0:
-		return fmt.Sprintf("%s, in use by no host, txg %d", pool.Name(), pool.Txg()), nil
+		return name + ", in use by no host", nil
 	}
-	return "", fmt.Errorf("%s is in use by host %08x: a machine without that host id will not import it\nhint: kexport seal --input IMAGE --output IMAGE2 writes a new pool", pool.Name(), host)
+	return "", fmt.Errorf("%s is in use by host %08x: a machine without that host id will not import it\nhint: kexport seal --input IMAGE --output IMAGE2 writes a new pool", name, host)
 }
 
 // otherRoots asserts that the other roots of a pool, boot environments and

@@ -23,6 +23,7 @@ import (
 type Check struct {
 	Name   string `json:"name"`
 	Group  Group  `json:"group"`
+	Why    string `json:"why,omitempty"`    // of an item of the seal
 	Detail string `json:"detail,omitempty"` // what was found
 	Err    error  `json:"-"`
 	Error  string `json:"error,omitempty"`
