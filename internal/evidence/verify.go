@@ -66,9 +66,53 @@ func readBounded(name string, limit int64) ([]byte, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%q: more than %d KiB", name, limit>>10)
+		err = fmt.Errorf("%q has more than %d KiB", name, limit>>10)
 	}
 	return data, err
+}
+
+// SignFile gives the detached signature of a file.
+func (k *Key) SignFile(name string) ([]byte, error) {
+	data, err := readBounded(name, maxSigned)
+	if err != nil {
+		return nil, err
+	}
+	return k.Sign(data), nil
+}
+
+// VerifyDir verifies every signature in a folder, by name. A file that none of
+// them vouches for is an error, a public key (.pub) is not, and folders are
+// left out.
+func (p Public) VerifyDir(dir string) ([]Verified, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Verified
+	vouched := map[string]bool{}
+	for _, e := range entries {
+		name, signature := strings.CutSuffix(e.Name(), SignatureSuffix)
+		if !signature && !strings.HasSuffix(name, EnvelopeSuffix) {
+			continue
+		}
+		v, err := p.VerifyFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+		for _, file := range append(v.Subjects, v.File, v.By) {
+			vouched[filepath.Base(file)] = true
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("verifying %q: no signature in it", dir)
+	}
+	for _, e := range entries {
+		if !vouched[e.Name()] && !e.IsDir() && !strings.HasSuffix(e.Name(), ".pub") && !strings.HasSuffix(e.Name(), MinisignSuffix) {
+			return nil, fmt.Errorf("verifying %q: nothing vouches for %q", dir, e.Name())
+		}
+	}
+	return all, nil
 }
 
 func (p Public) verifyEnvelopes(name string, v *Verified) error {
