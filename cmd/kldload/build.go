@@ -72,6 +72,7 @@ type buildOptions struct {
 	force    bool
 	accel    string
 	cacheDir string
+	signKey  string
 }
 
 func newBuildCommand(a *app) *cobra.Command {
@@ -82,8 +83,9 @@ func newBuildCommand(a *app) *cobra.Command {
 		Short:   "Build sealed golden images from a Packer template and a darksite",
 		Long: `Build every image of TEMPLATE (a .pkr.hcl file or a folder of them): install the
 packages from the darksite without network, provision, seal, write the disk in
-every format, assert that it can boot, boot it. Nothing appears under its final
-name unless all of it went well. No root is needed, nothing is mounted.
+every format, assert that it can boot, boot it, write bills of materials and a
+provenance and sign them. Nothing appears under its final name unless all of it
+went well. No root is needed, nothing is mounted.
 
 SOURCE_DATE_EPOCH sets the newest time in the image; unset, it is the
 darksite's. The same darksite, template and epoch give the same bytes.`,
@@ -97,6 +99,7 @@ darksite's. The same darksite, template and epoch give the same bytes.`,
 	c.Flags().BoolVar(&o.force, "force", false, "replace output folders that exist, once the build is good")
 	c.Flags().StringVar(&o.accel, "accel", string(machine.Auto), "accelerator of the boot: auto, kvm or tcg")
 	c.Flags().StringVar(&o.cacheDir, "cache-dir", "", "cache `folder` (default: kldload in the user's cache folder)")
+	c.Flags().StringVar(&o.signKey, "sign-key", "", "sign the evidence with the private key in `FILE` (default: "+signKeyEnv+", the template's sign_key, your own)")
 	return c
 }
 
@@ -125,6 +128,7 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 		a.ui.Print("%s: %s %s · %s · %s kernel · %s", b.ID(), k.Distro, k.Release, k.Profile, k.Kernel, k.Storage)
 		result, err := pipeline.Run(ctx, b, pipeline.Options{
 			UI: a.ui, Cache: store, Force: o.force, Abort: o.onError == "abort", Epoch: epoch, Accel: accel, Inputs: t.Inputs(), Now: time.Now,
+			Files: t.Files(), TemplateDir: t.Dir, Version: version(), SignKey: signKeyPath(o.signKey),
 		})
 		if err != nil {
 			return maskedError(a, err)

@@ -42,3 +42,13 @@ func version() string {
 	}
 	return "devel"
 }
+
+// someArgs wants one argument at least.
+func someArgs(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return nil
+		}
+		return usagef("%s takes at least one %s\nhint: %s", c.CommandPath(), name, c.UseLine())
+	}
+}

@@ -35,6 +35,11 @@ func (b *build) boot(ctx context.Context, s *ui.Stage) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	if b.src.Checks != "" {
+		if err := b.usesFiles(roleChecks, []string{b.src.Checks}); err != nil {
+			return outcome{}, err
+		}
+	}
 	image, art := b.bootDisk()
 	b.report, err = machine.Test(ctx, machine.Config{
 		Image: image, Name: "smoke", GrowBy: 2 << 30, Timeout: b.src.BootTimeout, Accel: b.opts.Accel,

@@ -41,6 +41,7 @@ func (b *build) describe() (map[string][]byte, error) {
 			}
 		}
 	}
+	b.signTexts(texts)
 	outside := map[string][]byte{}
 	for name, text := range texts {
 		at, inside := b.staged(name)

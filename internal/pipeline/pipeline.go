@@ -19,6 +19,7 @@ import (
 	"github.com/kldload/kldload/internal/darksite"
 	"github.com/kldload/kldload/internal/disk"
 	"github.com/kldload/kldload/internal/distro"
+	"github.com/kldload/kldload/internal/evidence"
 	"github.com/kldload/kldload/internal/machine"
 	"github.com/kldload/kldload/internal/sandbox"
 	"github.com/kldload/kldload/internal/template"
@@ -41,6 +42,14 @@ type Options struct {
 	// Inputs are the template's effective variables as JSON, secrets masked;
 	// they are part of the result.
 	Inputs json.RawMessage
+	// Files are what was read for the template in the folder TemplateDir; they
+	// and Version, of kldload, are part of the provenance.
+	Files       []template.Input
+	TemplateDir string
+	Version     string
+	// SignKey is the file with the key that signs; "" takes the template's, or
+	// the user's own.
+	SignKey string
 	// Now is the clock of the manifest's times.
 	Now func() time.Time
 }
@@ -78,6 +87,9 @@ type build struct {
 	apt   string // its /run/kldload while provisioning
 	stats tree.Stats
 
+	key    *evidence.Key    // nil until the user's own is made
+	inputs []evidence.Input // what provisioners read
+
 	raw    string // the disk, before formats
 	places []*place
 	report machine.Report
@@ -93,6 +105,9 @@ func Run(ctx context.Context, spec template.Build, opts Options) (*Result, error
 		if _, err := b.smokeChecks(); err != nil {
 			return nil, err
 		}
+	}
+	if err := b.openKey(); err != nil {
+		return nil, err
 	}
 	if err := b.planOutputs(); err != nil {
 		return nil, err
@@ -126,7 +141,7 @@ func (b *build) steps() []step {
 	if !b.src.SkipBoot {
 		steps = append(steps, step{"boot", b.boot})
 	}
-	return append(steps, step{"publish", b.publish})
+	return append(steps, step{"evidence", b.evidence}, step{"publish", b.publish})
 }
 
 func (b *build) runSteps(ctx context.Context) error {

@@ -32,6 +32,9 @@ func (b *build) provision(ctx context.Context, s *ui.Stage, index int, p templat
 			return outcome{}, err
 		}
 	}
+	if err := b.uses(p); err != nil {
+		return outcome{}, err
+	}
 	if p.File != nil {
 		return b.transfer(ctx, *p.File)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kldload/kldload/internal/disk"
+	"github.com/kldload/kldload/internal/evidence"
 	"github.com/kldload/kldload/internal/template"
 )
 
@@ -21,10 +22,14 @@ func kexport(dir, name string, formats ...string) []template.PostProcessor {
 // newBuild is a build in an empty working directory, as far as outputs go.
 func newBuild(t *testing.T, chains ...[]template.PostProcessor) *build {
 	t.Helper()
+	key, err := evidence.Generate(filepath.Join(t.TempDir(), "signing.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Chdir(t.TempDir())
 	src := &template.Kldload{OutputDirectory: "out", VMName: "web"}
 	return &build{
-		src: *src, ids: disk.NewIdentity("test"), opts: Options{Now: func() time.Time { return time.Unix(1700000000, 0) }},
+		src: *src, key: key, ids: disk.NewIdentity("test"), opts: Options{Now: func() time.Time { return time.Unix(1700000000, 0) }},
 		spec: template.Build{Source: template.Source{Type: "kldload", Name: "web", Kldload: src}, PostProcessors: chains},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kldload/kldload/internal/disk"
+	"github.com/kldload/kldload/internal/evidence"
 	"github.com/kldload/kldload/internal/export"
 	"github.com/kldload/kldload/internal/machine"
 	"github.com/kldload/kldload/internal/ui"
@@ -21,7 +22,8 @@ type Result struct {
 	Variables json.RawMessage `json:"variables,omitempty"` // secrets masked
 	Artifacts []*Artifact     `json:"artifacts"`
 	Manifest  string          `json:"manifest,omitempty"`
-	Files     []string        `json:"files,omitempty"` // manifests and checksums
+	Files     []string        `json:"files,omitempty"`     // manifests, checksums, evidence, signatures
+	SignedBy  string          `json:"signed_by,omitempty"` // the key's fingerprint
 	Stages    []Stage         `json:"stages"`
 	Root      *Root           `json:"root,omitempty"`
 	Checks    []verify.Check  `json:"checks"`
@@ -64,7 +66,8 @@ func (r *Result) Summary() string {
 		fmt.Fprintf(&b, "%s  %s  %s  sha256:%s\n", a.Path, a.Format, ui.Bytes(a.Size), a.SHA256)
 	}
 	for _, name := range r.Files {
-		if !strings.HasSuffix(name, export.ChecksumSuffix) { // beside each artifact, which has its sum above
+		// Each artifact has its sum above, each of the others a signature.
+		if !strings.HasSuffix(name, export.ChecksumSuffix) && !strings.HasSuffix(name, evidence.SignatureSuffix) {
 			fmt.Fprintln(&b, name)
 		}
 	}

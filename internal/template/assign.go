@@ -73,7 +73,7 @@ func (l *loader) assignText(v *variable, from, text string) {
 
 // assignFile reads a variable file: name = value lines.
 func (l *loader) assignFile(file string) {
-	body := l.parse("variable file", file)
+	body := l.parse("variable file", RoleVariables, file)
 	if body == nil {
 		return
 	}

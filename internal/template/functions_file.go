@@ -73,7 +73,8 @@ func (l *loader) inTemplate(path string) string {
 }
 
 func (l *loader) fileText(path string) (string, error) {
-	src, err := readFile(l.inTemplate(path))
+	name := l.inTemplate(path)
+	src, err := readFile(name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "", fmt.Errorf("no such file %q (a relative path starts in the template's folder)", path)
@@ -82,6 +83,7 @@ func (l *loader) fileText(path string) (string, error) {
 	case !utf8.Valid(src):
 		return "", fmt.Errorf("%q is not UTF-8 text", path)
 	}
+	l.reads(RoleFunction, name, src)
 	return string(src), nil
 }
 

@@ -37,11 +37,12 @@ type Options struct {
 
 // loader holds one reading of a template.
 type loader struct {
-	opts  Options
-	root  string            // path.root, as the user wrote it
-	cwd   string            // path.cwd
-	text  map[string][]byte // every file read, and each -var, by shown name
-	diags Diagnostics
+	opts      Options
+	root      string            // path.root, as the user wrote it
+	cwd       string            // path.cwd
+	text      map[string][]byte // every file read, and each -var, by shown name
+	filesRead []readText
+	diags     Diagnostics
 	// broken: a file did not parse, so that all else would look undefined.
 	broken bool
 
@@ -71,7 +72,7 @@ func Load(path string, opts Options) (*Template, error) {
 	files, vars := l.find(path)
 	l.broken = len(files) == 0
 	for _, name := range files {
-		l.collect(l.parse("template file", name))
+		l.collect(l.parse("template file", RoleTemplate, name))
 	}
 	return l.finish(vars)
 }
@@ -113,6 +114,7 @@ func (l *loader) finish(varFiles []string) (*Template, error) {
 	l.result.Dir = l.root
 	l.result.secrets = l.secrets
 	l.result.inputs = l.inputs()
+	l.result.files = l.inputFiles()
 	return l.result, nil
 }
 
@@ -185,13 +187,14 @@ func (l *loader) fileError(what, path string, err error) {
 }
 
 // parse reads and parses one file; nil after an error.
-func (l *loader) parse(what, name string) *hclsyntax.Body {
+func (l *loader) parse(what, role, name string) *hclsyntax.Body {
 	src, err := readFile(l.at(name))
 	if err != nil {
 		l.fileError(what, name, err)
 		l.broken = true
 		return nil
 	}
+	l.reads(role, l.at(name), src)
 	return l.parseText(name, src)
 }
 

@@ -21,6 +21,7 @@ type Template struct {
 
 	secrets []string
 	inputs  json.RawMessage
+	files   []Input
 }
 
 // Sensitive gives the strings that must not be shown: the values of sensitive
@@ -96,6 +97,7 @@ type Kldload struct {
 	SkipBoot         bool
 	BootTimeout      time.Duration
 	Checks           string // file of smoke checks; "" for the built-in ones
+	SignKey          string // file with the private key that signs the evidence; "" for the user's own
 }
 
 // User is an account of the image. It has no password: secrets are injected
