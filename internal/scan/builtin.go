@@ -2,22 +2,37 @@ package scan
 
 import "regexp"
 
-// builtin is a finding in the system's own files that is no secret of anybody.
+// builtin allows a finding in a file as its package ships it: a test key or an
+// example, which everybody has.
 type builtin struct {
-	path, rule *regexp.Regexp
-	reason     string
+	pkg, path, rule, reason string
 }
 
 func builtins() []builtin {
-	return nil
+	return []builtin{
+		{"libgnutls30", `^usr/lib/[^/]+/libgnutls\.so\.[\d.]+$`, "private-key", "keys of the library's self-tests"},
+		{"cloud-init", `^usr/share/doc/cloud-init/examples/`, "private-key", "keys of the manual's examples"},
+	}
 }
 
-var allowedBuiltins = builtins()
+// compiledBuiltin is never written after it is made.
+type compiledBuiltin struct {
+	builtin
+	re *regexp.Regexp
+}
 
-func builtinReason(f Finding) string {
-	for _, b := range allowedBuiltins {
-		if b.path.MatchString(trimSlash(f.Path)) && b.rule.MatchString(f.Rule) {
-			return b.reason
+func compileBuiltins() []compiledBuiltin {
+	var list []compiledBuiltin
+	for _, b := range builtins() {
+		list = append(list, compiledBuiltin{b, regexp.MustCompile(b.path)})
+	}
+	return list
+}
+
+func (s *ruleSet) builtinReason(f Finding) string {
+	for _, b := range s.builtins {
+		if b.rule == f.Rule && b.re.MatchString(trimSlash(f.Path)) {
+			return "package " + b.pkg + ": " + b.reason
 		}
 	}
 	return ""

@@ -57,7 +57,7 @@ func (e *Engine) Report() *Report {
 			Location: c.loc, Rule: c.rule.id, Description: c.rule.description, Line: c.line, Offset: c.start,
 			Masked: c.masked(), Fingerprint: prints[i],
 		}
-		if f.Reason = e.reason(f); f.Reason != "" {
+		if f.Reason = e.reason(f, c.packaged); f.Reason != "" {
 			r.Allowed = append(r.Allowed, f)
 		} else {
 			r.Findings = append(r.Findings, f)
@@ -71,8 +71,10 @@ func (e *Engine) Report() *Report {
 	return r
 }
 
-func (e *Engine) reason(f Finding) string {
-	if reason := builtinReason(f); reason != "" {
+// reason is why a finding is allowed. The built-in list is for files as their
+// packages ship them.
+func (e *Engine) reason(f Finding, packaged bool) string {
+	if reason := e.rules.builtinReason(f); packaged && reason != "" {
 		return reason
 	}
 	return e.opts.Allow.reason(f)

@@ -28,6 +28,9 @@ type rule struct {
 	anywhere bool
 	// loose needs lines of text around it: it would find itself in programs.
 	loose bool
+	// short wants a word of some length around its keyword, which has three
+	// letters at most.
+	short bool
 	// after is how many bytes the expression may span behind its keyword.
 	after int
 	// check has the last word on the secret and the match it is from.
@@ -63,6 +66,7 @@ type ruleSet struct {
 	paths         *pathRules
 	declared      map[string]bool
 	containers    []container
+	builtins      []compiledBuiltin
 }
 
 func newRuleSet(opts Options) (*ruleSet, error) {
@@ -75,7 +79,7 @@ func newRuleSet(opts Options) (*ruleSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &ruleSet{global: global, declared: map[string]bool{}, containers: containers()}
+	s := &ruleSet{global: global, declared: map[string]bool{}, containers: containers(), builtins: compileBuiltins()}
 	for _, r := range own {
 		library = withoutRule(library, r.id)
 	}
@@ -127,6 +131,9 @@ func startWords(rules []*rule, want func(*rule) bool) (*automaton, [][]uint16) {
 // value has no form of its own.
 const looseMark = `[\w.-]{0,50}?(?:`
 
+// examples are rules whose matches manuals are full of.
+var examples = map[string]bool{"jwt": true, "jwt-base64": true, "curl-auth-user": true, "curl-auth-header": true}
+
 // libraryRules are gitleaks' own, with the lists of what all of them allow.
 func libraryRules() ([]*rule, []*config.Allowlist, error) {
 	c, err := libraryConfig()
@@ -146,13 +153,16 @@ func libraryRules() ([]*rule, []*config.Allowlist, error) {
 		r := &rule{
 			id: id, description: lib.Description, keywords: lib.Keywords, re: lib.Regex, group: lib.SecretGroup,
 			entropy: lib.Entropy, path: lib.Path, allow: lib.Allowlists, loose: loose,
-			anywhere: !loose && lib.Path == nil, after: spanShort, rank: rankLibrary,
+			anywhere: !loose && lib.Path == nil && !examples[id], after: spanShort, rank: rankLibrary,
 		}
 		if loose {
 			r.rank = rankLoose
 		}
 		if strings.Contains(lib.Regex.String(), `[\s\S`) || strings.Contains(lib.Regex.String(), `(?:.|\s)`) || strings.Contains(id, "kubernetes") {
 			r.after = spanLong
+		}
+		for _, w := range r.keywords {
+			r.short = r.short || !loose && len(w) <= 3
 		}
 		rules = append(rules, r)
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
 )
 
 // Bounds of what is unpacked.
@@ -69,7 +71,7 @@ func (u *unit) stream(r io.Reader, size int64) error {
 		return err
 	}
 	if whole {
-		u.known = u.known || u.e.packaged(md5.Sum(head))
+		u.known = u.known || u.e.packaged(u.path, md5.Sum(head))
 		u.countKnown()
 		return u.content(head, bytes.NewReader(head), int64(len(head)))
 	}
@@ -83,7 +85,7 @@ func (u *unit) stream(r io.Reader, size int64) error {
 	if _, err := io.Copy(io.Discard, rest); err != nil {
 		return err
 	}
-	u.known = u.known || u.e.packaged(digest(h.Sum(nil)))
+	u.known = u.known || u.e.packaged(u.path, digest(h.Sum(nil)))
 	u.countKnown()
 	return nil
 }
@@ -96,7 +98,16 @@ func (u *unit) countKnown() {
 	}
 }
 
-func (e *Engine) packaged(d digest) bool { return !e.opts.AllFiles && e.pristine.has(d) }
+// packaged says whether an installed package ships the content, or, for what
+// Python's packages compile when they are installed, the source of it.
+func (e *Engine) packaged(path string, d digest) bool {
+	if e.opts.AllFiles || e.pristine.empty() {
+		return false
+	}
+	return e.pristine.has(d) || strings.HasSuffix(path, ".pyc") && compiledPython.MatchString(path)
+}
+
+var compiledPython = regexp.MustCompile(`(?:^|/)usr/(?:lib|share)/(?:[^/]+/)*__pycache__/[^/]+\.pyc$`)
 
 // readHead reads the first maxMemory bytes; whole says that there are no more.
 func readHead(r io.Reader, size int64) (head []byte, whole bool, err error) {

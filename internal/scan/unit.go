@@ -26,6 +26,7 @@ type candidate struct {
 	name       string // what the line calls it: `password = "`
 	line       int    // from 1; 0 in binary content
 	start, end int64  // of the secret, in the stream it was found in
+	packaged   bool   // an installed package ships the content
 }
 
 // unit is one stream of bytes while it is looked at: a file, a member of an
@@ -147,7 +148,7 @@ func (u *unit) open(b []byte, base int64, id uint16, end int, binary bool) {
 	if s.hi > 0 && end+r.after <= s.hi {
 		return
 	}
-	if r.loose && binary && !inText(b, end) {
+	if r.loose && binary && !inText(b, end) || r.short && !inToken(b, end) {
 		return
 	}
 	lo := extendLeft(b, max(0, end-before), end, binary)
@@ -180,6 +181,27 @@ func inText(b []byte, at int) bool {
 	}
 	return (lo == 0 || b[lo-1] == '\n') && (hi == len(b) || b[hi] == '\n' || b[hi] == 0)
 }
+
+// inToken says whether the word around at is long enough to be a token: short
+// keywords ("ey", "sk") are in every text.
+func inToken(b []byte, at int) bool {
+	const shortest = 20
+	lo, hi := at-1, at
+	for lo > 0 && at-lo < shortest && tokenByte[b[lo-1]] {
+		lo--
+	}
+	for hi < len(b) && hi-at < shortest && tokenByte[b[hi]] {
+		hi++
+	}
+	return hi-lo >= shortest
+}
+
+var tokenByte = func() (t [256]bool) {
+	for c, v := range base64Value {
+		t[c] = v != 0 || c == '.' || c == '=' || c == '~'
+	}
+	return t
+}()
 
 // extendLeft moves lo to the last byte of b[:end] that no text holds, or back
 // to the start of a word.
@@ -263,7 +285,7 @@ func (u *unit) finish() []candidate {
 	if u.known {
 		found = nil
 		for _, c := range u.found {
-			if c.rule.anywhere {
+			if c.packaged = true; c.rule.anywhere {
 				found = append(found, c)
 			}
 		}
