@@ -29,9 +29,9 @@ func compileBuiltins() []compiledBuiltin {
 	return list
 }
 
-func (s *ruleSet) builtinReason(f Finding) string {
+func (s *ruleSet) builtinReason(rule, path string) string {
 	for _, b := range s.builtins {
-		if b.rule == f.Rule && b.re.MatchString(trimSlash(f.Path)) {
+		if b.rule == rule && b.re.MatchString(path) {
 			return "package " + b.pkg + ": " + b.reason
 		}
 	}

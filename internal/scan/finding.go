@@ -57,7 +57,7 @@ func (e *Engine) Report() *Report {
 			Location: c.loc, Rule: c.rule.id, Description: c.rule.description, Line: c.line, Offset: c.start,
 			Masked: c.masked(), Fingerprint: prints[i],
 		}
-		if f.Reason = e.reason(f, c.packaged); f.Reason != "" {
+		if f.Reason = e.reason(f, &c); f.Reason != "" {
 			r.Allowed = append(r.Allowed, f)
 		} else {
 			r.Findings = append(r.Findings, f)
@@ -73,8 +73,8 @@ func (e *Engine) Report() *Report {
 
 // reason is why a finding is allowed. The built-in list is for files as their
 // packages ship them.
-func (e *Engine) reason(f Finding, packaged bool) string {
-	if reason := e.rules.builtinReason(f); packaged && reason != "" {
+func (e *Engine) reason(f Finding, c *candidate) string {
+	if reason := e.rules.builtinReason(f.Rule, c.path); c.packaged && reason != "" {
 		return reason
 	}
 	return e.opts.Allow.reason(f)

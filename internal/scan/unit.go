@@ -27,6 +27,7 @@ type candidate struct {
 	line       int    // from 1; 0 in binary content
 	start, end int64  // of the secret, in the stream it was found in
 	packaged   bool   // an installed package ships the content
+	path       string // the member's, in an archive
 }
 
 // unit is one stream of bytes while it is looked at: a file, a member of an
@@ -267,7 +268,7 @@ func (u *unit) add(b []byte, base int64, r *rule, lo, hi int, binary bool) {
 	if u.more[r]++; u.more[r] > maxPerRule {
 		return
 	}
-	c := candidate{loc: u.loc, rule: r, secret: string(b[lo:hi]), name: nameBefore(b[:lo]), start: base + int64(lo), end: base + int64(hi)}
+	c := candidate{loc: u.loc, rule: r, secret: string(b[lo:hi]), name: nameBefore(b[:lo]), path: u.path, start: base + int64(lo), end: base + int64(hi)}
 	if !binary {
 		c.line = u.lines + bytes.Count(b[:lo], []byte{'\n'}) + 1
 	}
