@@ -51,6 +51,7 @@ func (e *Engine) Report() *Report {
 	r := &Report{Findings: []Finding{}, Allowed: []Finding{}, Notes: slices.Clone(e.notes), Files: e.files, Packaged: e.known, Bytes: e.bytes, Expanded: e.expanded}
 	found := slices.Clone(e.found)
 	slices.SortStableFunc(found, compareCandidates)
+	found = slices.CompactFunc(found, func(a, b candidate) bool { return compareCandidates(a, b) == 0 }) // of parts that overlap
 	prints := fingerprints(found)
 	for i, c := range found {
 		f := Finding{
