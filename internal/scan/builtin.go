@@ -8,6 +8,9 @@ type builtin struct {
 	pkg, path, rule, reason string
 }
 
+// builtinPrefix begins the reasons of the built-in list.
+const builtinPrefix = "package "
+
 func builtins() []builtin {
 	return []builtin{
 		{"libgnutls30", `^usr/lib/[^/]+/libgnutls\.so\.[\d.]+$`, "private-key", "keys of the library's self-tests"},
@@ -32,7 +35,7 @@ func compileBuiltins() []compiledBuiltin {
 func (s *ruleSet) builtinReason(rule, path string) string {
 	for _, b := range s.builtins {
 		if b.rule == rule && b.re.MatchString(path) {
-			return "package " + b.pkg + ": " + b.reason
+			return builtinPrefix + b.pkg + ": " + b.reason
 		}
 	}
 	return ""

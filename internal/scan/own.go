@@ -9,9 +9,9 @@ import (
 // They come before the library's where both match.
 func contentRules() []*rule {
 	var rules []*rule
-	for _, group := range [][]*rule{keyRules(), hashRules(), credentialRules(), networkRules()} {
+	for i, group := range [][]*rule{keyRules(), hashRules(), credentialRules(), networkRules()} {
 		for _, r := range group {
-			r.rank = rankOwn
+			r.rank = []int{rankOwn, rankOwn, rankField, rankField}[i]
 			if r.after == 0 {
 				r.after = spanShort
 			}
@@ -62,6 +62,10 @@ func keyRules() []*rule {
 		{
 			id: "tor-key", description: "key of a Tor service", keywords: []string{"== ed25519v1-secret"}, anywhere: true,
 			re: re(`== ed25519v1-secret: [a-z0-9]+ ==`),
+		},
+		{
+			id: "packer-key", description: "temporary key of a Packer build", keywords: []string{"packer_"},
+			re: re(`\bssh-(?:rsa|ed25519) [A-Za-z0-9+/=]{40,} packer_[0-9a-f-]{8,}`),
 		},
 		{
 			id: "age-key", description: "identity of age", keywords: []string{"age-secret-key-"}, anywhere: true,
@@ -177,10 +181,6 @@ func credentialRules() []*rule {
 			id: "aws-secret-key", description: "secret access key of AWS", keywords: []string{"aws_secret_access_key", "secretaccesskey"},
 			re: re(`(?i)aws_?secret_?access_?key["']?\s*[=:]\s*["']?([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)`), check: highEntropy,
 		},
-		{
-			id: "packer-key", description: "temporary key of a Packer build", keywords: []string{"packer_"},
-			re: re(`\bssh-(?:rsa|ed25519) [A-Za-z0-9+/=]{40,} packer_[0-9a-f-]{8,}`),
-		},
 	}
 }
 
@@ -230,7 +230,7 @@ func networkRules() []*rule {
 			re: re(`(?m)^\s*(?:export\s+)?["']?K_[A-Z0-9_]*(?:PASS(?:WORD|PHRASE)?|SECRET|TOKEN|KEY)["']?\s*[:=]\s*["']?([^\s"'#]{4,})`), check: notPlaceholder, loose: true,
 		},
 		{
-			id: "cloud-init-password", description: "password in user-data", keywords: []string{"passw", "chpasswd", "plain_text_passwd"}, path: re(`user-data|vendor-data|cloud\.cfg|cloud-config|/seed/|cloud/instances?/|netplan`),
+			id: "cloud-init-password", description: "password in user-data", keywords: []string{"passw", "chpasswd", "plain_text_passwd"}, path: re(`user-data|vendor-data|cloud\.cfg|cloud-config|/seed/|cloud/instances?/`),
 			re: re(`(?im)^[\s-]*(?:password|passwd|plain_text_passwd|hashed_passwd)\s*:\s*["']?([^\s"'#]{4,})`),
 		},
 		{

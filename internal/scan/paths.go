@@ -82,7 +82,7 @@ func (u *unit) file(r *rule) {
 	u.found = append(u.found, candidate{loc: u.loc, rule: r, start: -1, end: -1})
 }
 
-var authorizedKeys = &rule{id: "authorized-keys", description: "key that may log in, and that the template does not declare", rank: rankOwn}
+var authorizedKeys = &rule{id: "authorized-keys", description: "key that may log in, and that the template does not declare", rank: rankField}
 
 // authorizedKeys tells the keys that no user of the template has.
 func (u *unit) authorizedKeys(head []byte) {

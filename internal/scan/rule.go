@@ -36,6 +36,7 @@ type rule struct {
 	// check has the last word on the secret and the match it is from.
 	check   func(secret, match []byte) bool
 	literal []byte // exactly these bytes; re is nil
+	library bool   // gitleaks' rule: its global lists apply
 	rank    int    // of two rules that match the same bytes, the higher one tells
 }
 
@@ -49,6 +50,7 @@ const (
 
 const (
 	rankLoose = iota
+	rankField // a value in a place that is known to hold secrets
 	rankLibrary
 	rankOwn
 	rankLiteral
@@ -153,7 +155,7 @@ func libraryRules() ([]*rule, []*config.Allowlist, error) {
 		r := &rule{
 			id: id, description: lib.Description, keywords: lib.Keywords, re: lib.Regex, group: lib.SecretGroup,
 			entropy: lib.Entropy, path: lib.Path, allow: lib.Allowlists, loose: loose,
-			anywhere: !loose && lib.Path == nil && !examples[id], after: spanShort, rank: rankLibrary,
+			anywhere: !loose && lib.Path == nil && !examples[id], after: spanShort, rank: rankLibrary, library: true,
 		}
 		if loose {
 			r.rank = rankLoose
@@ -192,7 +194,7 @@ func (s *ruleSet) accepts(r *rule, path, secret, match, line []byte) bool {
 	if r.check != nil && !r.check(secret, match) {
 		return false
 	}
-	if r.rank <= rankLibrary && allowed(s.global, path, secret, match, line) {
+	if r.library && allowed(s.global, path, secret, match, line) {
 		return false
 	}
 	return !allowed(r.allow, path, secret, match, line)
