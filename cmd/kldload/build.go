@@ -15,6 +15,7 @@ import (
 	"github.com/kldload/kldload/internal/cache"
 	"github.com/kldload/kldload/internal/machine"
 	"github.com/kldload/kldload/internal/pipeline"
+	"github.com/kldload/kldload/internal/scan"
 	"github.com/kldload/kldload/internal/template"
 )
 
@@ -125,6 +126,7 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 		a.ui.Print("%s: %s %s · %s · %s kernel · %s", b.ID(), k.Distro, k.Release, k.Profile, k.Kernel, k.Storage)
 		result, err := pipeline.Run(ctx, b, pipeline.Options{
 			UI: a.ui, Cache: store, Force: o.force, Abort: o.onError == "abort", Epoch: epoch, Accel: accel, Inputs: t.Inputs(), Now: time.Now,
+			Sensitive: t.Secrets(),
 		})
 		if err != nil {
 			return maskedError(a, err)
@@ -203,6 +205,11 @@ func runValidate(a *app, o templateFlags, path string) error {
 	names := make([]string, 0, len(t.Builds))
 	for _, b := range t.Builds {
 		names = append(names, b.ID())
+		if file := b.Source.Kldload.ScanAllow; file != "" {
+			if _, err := scan.ReadAllowList(file, time.Now()); err != nil {
+				return err
+			}
+		}
 	}
 	a.ui.Result("The configuration is valid: "+strings.Join(names, ", "), "valid",
 		map[string]any{"valid": true, "builds": names, "variables": json.RawMessage(t.Inputs())})

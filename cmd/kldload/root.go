@@ -45,6 +45,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(newBootCommand(a), newTestCommand(a))
 	root.AddCommand(newDarksiteCommand(a))
 	root.AddCommand(newBuildCommand(a), newValidateCommand(a), newCacheCommand(a))
+	root.AddCommand(newScanCommand(a))
 	root.AddCommand(newZFSCommand(a))
 	root.AddCommand(newKexportCommand(a))
 	return root

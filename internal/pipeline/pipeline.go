@@ -41,6 +41,8 @@ type Options struct {
 	// Inputs are the template's effective variables as JSON, secrets masked;
 	// they are part of the result.
 	Inputs json.RawMessage
+	// Sensitive are the values that must not be in the image.
+	Sensitive []template.Secret
 	// Now is the clock of the manifest's times.
 	Now func() time.Time
 }
@@ -94,6 +96,9 @@ func Run(ctx context.Context, spec template.Build, opts Options) (*Result, error
 			return nil, err
 		}
 	}
+	if _, err := b.scanOptions(); err != nil {
+		return nil, err
+	}
 	if err := b.planOutputs(); err != nil {
 		return nil, err
 	}
@@ -121,6 +126,7 @@ func (b *build) steps() []step {
 		step{"seal", b.seal},
 		step{"disk", b.makeDisk},
 		step{"verify", b.verify},
+		step{"scan", b.scan},
 		step{"formats", b.formats},
 	)
 	if !b.src.SkipBoot {

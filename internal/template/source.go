@@ -126,6 +126,7 @@ func (l *loader) kldload(r *reader, name string) *Kldload {
 		SkipBoot:        r.boolean("skip_boot", false),
 		BootTimeout:     r.duration("boot_timeout", defaultBootTimeout),
 		Checks:          r.file("checks"),
+		ScanAllow:       r.file("scan_allow"),
 	}
 	k.KernelParameters = r.kernelParameters()
 	k.Pool = r.pool(k.Storage)
