@@ -78,7 +78,18 @@ func runVerify(ctx context.Context, a *app, path string, o verifyOptions) (err e
 	if failed == 0 {
 		return nil
 	}
-	return codedError{fmt.Errorf("verifying %q: %d of %s do not hold", path, failed, detail), exitChecks}
+	return codedError{fmt.Errorf("verifying %q: %d of %s do not hold%s", path, failed, detail, allowHint(checks, o)), exitChecks}
+}
+
+// allowHint names the flags that say what an image may have, where that could
+// be what fails.
+func allowHint(checks []verify.Check, o verifyOptions) string {
+	for _, c := range checks {
+		if c.Err != nil && (c.Name == "hostname" && o.hostname == "" || c.Name == "authorized-keys" && o.keys == "") {
+			return "\nhint: --hostname NAME and --authorized-keys FILE say what the image may have, if that was asked for"
+		}
+	}
+	return ""
 }
 
 // maxKeys bounds a file of keys.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -64,7 +65,7 @@ func (x *executor) remove(name string) error {
 		return unlessAbsent(err)
 	}
 	if info.IsDir() {
-		entries, err := fs.ReadDir(x.root.FS(), name)
+		entries, err := x.list(name)
 		if err != nil {
 			return unlessAbsent(err)
 		}
@@ -81,6 +82,17 @@ func (x *executor) remove(name string) error {
 		return err
 	}
 	return x.syncFolder(path.Dir(name))
+}
+
+// list gives a folder's entries by name, in whatever encoding.
+func (x *executor) list(name string) ([]fs.DirEntry, error) {
+	d, err := x.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := d.ReadDir(-1)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, errors.Join(err, d.Close())
 }
 
 // put makes a folder, or a file under another name that it then takes off.

@@ -209,7 +209,7 @@ func TestItemsDoNotMeet(t *testing.T) {
 func TestForeignTree(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"etc/passwd": strings.Repeat("x", 70000) + "\n:::::relative\na:x:1:1::/../../[home*\\:/bin/sh\nb:x:1:1::/\x00:\n\xff:x:0:0::/etc/passwd/deep:/\n",
+		"etc/passwd": strings.Repeat("x", 70000) + "\n:::::relative\na:x:1:1::/../../[home*\\:/bin/sh\nb:x:1:1::/\x00:\n\xff:x:0:0::/etc/passwd/deep:/\n\xff:x:0:0::/\xff\xfe:/\n",
 		"etc/shadow": ":::\n\x00\n::\r\n",
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755); err != nil {
@@ -219,8 +219,13 @@ func TestForeignTree(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(dir, `[home*\`), 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{`[home*\`, "tmp/\xff/\xfe", "var/log/\xff/deep", "home/\xff"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "x"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, `[home*\/.bash_history`), nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -230,6 +235,11 @@ func TestForeignTree(t *testing.T) {
 	}
 	if left := check(t, dir, opts); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+	for _, name := range []string{"tmp/\xff", "var/log/\xff"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			t.Errorf("%q is still there", name)
+		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, `[home*\/.bash_history`)); err == nil {
 		t.Error("the history in a home with an odd name is still there")

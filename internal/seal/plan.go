@@ -313,7 +313,7 @@ func (p *planner) editedFiles(i Item) ([]change, error) {
 			return out, err
 		}
 		for _, name := range names {
-			changes, err := p.edit(i.Name, name, e.Line)
+			changes, err := p.edit(i.Name, name, e)
 			if err != nil {
 				return out, err
 			}
@@ -323,7 +323,7 @@ func (p *planner) editedFiles(i Item) ([]change, error) {
 	return out, nil
 }
 
-func (p *planner) edit(item, name string, edit func(string) (string, bool)) ([]change, error) {
+func (p *planner) edit(item, name string, e Edit) ([]change, error) {
 	name, info, err := p.resolve(name)
 	if err != nil || info == nil || !info.Mode().IsRegular() {
 		return nil, err
@@ -339,7 +339,7 @@ func (p *planner) edit(item, name string, edit func(string) (string, bool)) ([]c
 	if err != nil {
 		return nil, err
 	}
-	want := edited(have, edit)
+	want := edited(have, e.Line)
 	if want == have {
 		return out, nil
 	}
@@ -348,7 +348,7 @@ func (p *planner) edit(item, name string, edit func(string) (string, bool)) ([]c
 		return nil, err
 	}
 	f := File{Path: name, Mode: info.Mode(), UID: who.uid, GID: who.gid, Content: want, Item: item, Edit: true}
-	return append(out, change{name, "has lines that are not sealed", &f}), nil
+	return append(out, change{name, "want " + strings.ReplaceAll(e.What, "`", ""), &f}), nil
 }
 
 func edited(text string, edit func(string) (string, bool)) string {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Bounds of what is read of a tree.
@@ -96,8 +97,8 @@ func (v view) folder(name string) (string, error) {
 	return real, nil
 }
 
-// resolve follows the links of a name inside the tree. What is not there, or
-// goes round in circles, has no info.
+// resolve follows the links of a name inside the tree. What is not there, goes
+// round in circles or is not UTF-8, as io/fs wants names, has no info.
 func (v view) resolve(name string) (string, fs.FileInfo, error) {
 	done, rest := ".", strings.Split(path.Clean("/" + name)[1:], "/")
 	info, err := v.fsys.Lstat(".")
@@ -112,7 +113,7 @@ func (v view) resolve(name string) (string, fs.FileInfo, error) {
 			info, err = v.fsys.Lstat(done)
 			continue
 		}
-		if !info.IsDir() || len(part) > maxPart || strings.ContainsRune(part, 0) {
+		if !info.IsDir() || len(part) > maxPart || strings.ContainsRune(part, 0) || !utf8.ValidString(part) {
 			return "", nil, nil
 		}
 		next := path.Join(done, part)
@@ -153,8 +154,11 @@ func (v view) filesBelow(name string) ([]string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // a running machine tidies up
 		}
-		if err == nil && !d.IsDir() {
+		if err == nil && (!d.IsDir() || !utf8.ValidString(d.Name())) { // such a name opens nothing in io/fs
 			out = append(out, name)
+		}
+		if err == nil && d.IsDir() && !utf8.ValidString(d.Name()) {
+			return fs.SkipDir
 		}
 		if len(out) > maxFound {
 			return fmt.Errorf("more than %d files", maxFound)

@@ -66,7 +66,7 @@ func (m *image) sealed(opts seal.Options) []Check {
 // maxNamed is how many files an error names.
 const maxNamed = 5
 
-// violated is nil without violations.
+// violated is nil without violations. checkRoot has put datasets before names.
 func violated(all []seal.Violation) error {
 	var errs []error
 	for i, v := range all {
@@ -74,7 +74,11 @@ func violated(all []seal.Violation) error {
 			errs = append(errs, fmt.Errorf("… and %d more", len(all)-i))
 			break
 		}
-		errs = append(errs, fmt.Errorf("/%s: %s", v.Path, v.Want))
+		where := v.Path
+		if !strings.Contains(where, ":/") { // the root that is started
+			where = "/" + where
+		}
+		errs = append(errs, fmt.Errorf("%s: %s", where, v.Want))
 	}
 	return errors.Join(errs...)
 }

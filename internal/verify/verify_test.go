@@ -11,10 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/kldload/kldload/internal/boot"
 	"github.com/kldload/kldload/internal/disk"
 	"github.com/kldload/kldload/internal/seal"
 	"github.com/kldload/kldload/internal/tree"
+	"github.com/kldload/kldload/internal/volume"
 	"github.com/kldload/kldload/internal/zpool"
 )
 
@@ -304,4 +307,67 @@ func FuzzGrubEntries(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPlansAgree: a folder, ext4 and ZFS with the same files have the same plan.
+func TestPlansAgree(t *testing.T) {
+	var want *seal.Plan
+	for _, rootType := range []string{boot.Ext4, boot.ZFS} {
+		s := newSystem(t, rootType)
+		for name, text := range map[string]string{
+			"etc/shadow": "root:$6$x$y:1::::::\n", "etc/hostname": "web\n", "var/log/apt/term.log": "x", "srv/ops/.bash_history": "x",
+			"var/lib/cloud/instances/i/x": "x", "var/cache/apt/archives/a.deb": "x", "etc/cloud": "", "var/lib/dhcp/x/y": "x",
+		} {
+			if name == "etc/cloud" { // a file in the way of a folder
+				if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.put(t, name, text)
+		}
+		for link, to := range map[string]string{"var/spool/mail": "../mail", "data": "/srv/data", "var/lib/NetworkManager": "../../data/nm"} {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(s.dir, link)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(to, filepath.Join(s.dir, link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.put(t, "srv/data/nm/secret_key", "x")
+		s.put(t, "var/mail/root", "x")
+		folder, err := os.OpenRoot(s.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer folder.Close()
+		d, err := volume.Open(s.build(t), disk.MinSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := d.Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, fsys := range map[string]seal.FS{"folder": folder.FS().(seal.FS), rootType: root} {
+			plan, err := seal.NewPlan(fsys, seal.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				want = plan
+			}
+			if diff := cmp.Diff(want.Results, plan.Results); diff != "" {
+				t.Errorf("%s for %s: results differ:\n%s", what, rootType, diff)
+			}
+			if diff := cmp.Diff(want.Files(), plan.Files()); diff != "" {
+				t.Errorf("%s for %s: files differ:\n%s", what, rootType, diff)
+			}
+			for name, gone := range map[string]bool{"srv/data/nm/secret_key": true, "var/lib/cloud/instances/i/x": true, "var/log/apt/term.log": true,
+				"var/mail/root": true, "var/log/apt": false, "etc/cloud": true, "etc/passwd": false, ".": false} {
+				if plan.Removes(name) != gone {
+					t.Errorf("%s for %s: %s goes is %v", what, rootType, name, !gone)
+				}
+			}
+		}
+	}
 }
