@@ -16,7 +16,8 @@ const (
 	maxPart   = 255      // bytes between two slashes, as Linux has it
 	maxFollow = 40       // links in one name, as Linux has it
 	maxText   = 16 << 20 // bytes of a file that is looked into
-	maxFound  = 1 << 20  // names that one pattern may match
+	maxFound  = 1 << 20  // names that one pattern may match, or a folder hold
+	maxName   = 4096     // bytes of a name: PATH_MAX
 )
 
 // view looks at a tree as the sealed machine would. The names it gives are
@@ -150,7 +151,11 @@ func (v view) filesBelow(name string) ([]string, error) {
 		return nil, err
 	}
 	var out []string
+	seen := 0
 	err = fs.WalkDir(v.fsys, dir, func(name string, d fs.DirEntry, err error) error {
+		if seen++; seen > maxFound || len(name) > maxName { // a damaged image may have folders in circles
+			return fmt.Errorf("%q holds more than %d files, or names longer than %d bytes", dir, maxFound, maxName)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // a running machine tidies up
 		}
@@ -159,9 +164,6 @@ func (v view) filesBelow(name string) ([]string, error) {
 		}
 		if err == nil && d.IsDir() && !utf8.ValidString(d.Name()) {
 			return fs.SkipDir
-		}
-		if len(out) > maxFound {
-			return fmt.Errorf("more than %d files", maxFound)
 		}
 		return err
 	})

@@ -371,3 +371,38 @@ func TestPlansAgree(t *testing.T) {
 		}
 	}
 }
+
+// TestForeignRoot: a file system of mke2fs without a partition table. The
+// seal is looked at all the same.
+func TestForeignRoot(t *testing.T) {
+	s := newSystem(t, boot.Ext4)
+	s.put(t, "etc/ssh/ssh_host_rsa_key", "k")
+	name := filepath.Join(t.TempDir(), "root.img")
+	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-d", s.dir, name, "64M").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := map[string]string{}
+	for _, c := range Disk(f, 64<<20, Options{}) {
+		if c.Err != nil {
+			got[c.Name] = c.Error
+		}
+	}
+	for name, text := range map[string]string{
+		"partitions": "no GUID partition table", "loader": "no EFI system partition", "entries": "no EFI system partition",
+		"kernel modules": "no boot entry", "initramfs": "no boot entry", "fstab": "is on no partition of this disk",
+		"ssh-host-keys": "/etc/ssh/ssh_host_rsa_key: must not be there",
+	} {
+		if !strings.Contains(got[name], text) || got[name] == "" {
+			t.Errorf("%s: got %q, want %q", name, got[name], text)
+		}
+		delete(got, name)
+	}
+	if len(got) > 0 {
+		t.Errorf("these fail, too: %v", got)
+	}
+}
