@@ -1,6 +1,8 @@
 package zfs_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -58,4 +60,35 @@ func Example() {
 	content, err := io.ReadAll(f)
 	fmt.Printf("%s: %q %v\n", pool.Name(), content, err)
 	// Output: tank: "hello\n" <nil>
+}
+
+// What is left of a file that was written over or deleted is in free space.
+func ExamplePool_Remnants() {
+	img, err := os.Open("pool.img")
+	if err != nil {
+		return
+	}
+	defer img.Close()
+	st, err := img.Stat()
+	if err != nil {
+		return
+	}
+	pool, err := zfs.Open(img, st.Size())
+	if err != nil {
+		return
+	}
+	err = pool.Unused(func(kind string, off, size int64) error {
+		if kind != zfs.FreeSpace {
+			return nil
+		}
+		return pool.Remnants(context.Background(), off, size, func(r zfs.Remnant) error {
+			if bytes.Contains(r.Data, []byte("PRIVATE KEY")) {
+				fmt.Printf("a deleted key at %d of the device (%s)\n", r.Offset, r.Form)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
 }

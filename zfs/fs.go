@@ -185,7 +185,7 @@ func (f *FS) Lstat(name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fileInfo{path.Base(name), &in.Node}, nil
+	return &fileInfo{path.Base(name), &in.Node, in}, nil
 }
 
 // Stat is Lstat: it does not follow symbolic links.
@@ -238,7 +238,7 @@ func (f *FS) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := fileInfo{path.Base(name), &in.Node}
+	info := fileInfo{path.Base(name), &in.Node, in}
 	switch in.Mode & modeType {
 	case modeDir:
 		list, err := f.dirEntries(name, in)
@@ -338,12 +338,13 @@ func (d *readEntry) Info() (fs.FileInfo, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: d.e.name, Err: err}
 	}
-	return &fileInfo{d.e.name, &in.Node}, nil
+	return &fileInfo{d.e.name, &in.Node, in}, nil
 }
 
 type fileInfo struct {
 	name string
 	node *Node
+	in   *fileNode // nil for a directory that a Tree adds
 }
 
 func (i *fileInfo) Name() string       { return i.name }

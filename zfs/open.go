@@ -255,3 +255,8 @@ func plainList(l nvlist.List) map[string]any {
 	}
 	return m
 }
+
+// Label is what the labels say of the pool, as Config gives it: "state" is 0
+// for a pool in use and 1 for one that was exported, "hostid" that of the last
+// host, absent where it had none.
+func (p *Pool) Label() map[string]any { return plainList(p.label.config) }

@@ -184,3 +184,6 @@ func (o *Options) poolOptions() (poolOptions, error) {
 	}
 	return p, nil
 }
+
+// Owner gives the ids of the user and the group.
+func (h *Header) Owner() (uid, gid uint32) { return h.UID, h.GID }

@@ -2,6 +2,7 @@ package zfs
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"testing"
 	"time"
@@ -56,6 +57,15 @@ func useAll(ctx context.Context, p *Pool) {
 		readAll(ctx, t)
 	}
 	_, _ = p.Check(ctx, CheckOptions{})
+	_ = p.Unused(func(kind string, off, size int64) error {
+		if off < 0 || size <= 0 || off > p.size-size {
+			panic(fmt.Sprintf("%s: %d bytes at %d of %d", kind, size, off, p.size))
+		}
+		return ctx.Err()
+	})
+	if f, err := p.Volume("fuzz/a"); err == nil {
+		_, _, _ = f.NextData(0)
+	}
 }
 
 func readAll(ctx context.Context, f nodeFS) {

@@ -224,7 +224,7 @@ func (t *Tree) Xattrs(name string) (map[string][]byte, error) {
 // Lstat describes a file; Sys of the result is a [*Node].
 func (t *Tree) Lstat(name string) (fs.FileInfo, error) {
 	if n, ok := t.madeDir(name); ok {
-		return &fileInfo{path.Base(name), n}, nil
+		return &fileInfo{path.Base(name), n, nil}, nil
 	}
 	f, rest, err := t.inside("stat", name)
 	if err != nil {
@@ -234,7 +234,7 @@ func (t *Tree) Lstat(name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, rename(err, name)
 	}
-	return &fileInfo{path.Base(name), info.Sys().(*Node)}, nil
+	return &fileInfo{path.Base(name), info.Sys().(*Node), nil}, nil
 }
 
 // Stat is Lstat: it does not follow symbolic links.
@@ -304,7 +304,7 @@ func (e *mountEntry) Info() (fs.FileInfo, error) { return e.tree.Lstat(e.path) }
 func (t *Tree) Open(name string) (fs.File, error) {
 	if n, ok := t.madeDir(name); ok {
 		list, err := t.ReadDir(name)
-		return &openDir{fileInfo{path.Base(name), n}, list}, err
+		return &openDir{fileInfo{path.Base(name), n, nil}, list}, err
 	}
 	f, rest, err := t.inside("open", name)
 	if err != nil {

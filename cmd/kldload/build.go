@@ -15,6 +15,7 @@ import (
 	"github.com/kldload/kldload/internal/cache"
 	"github.com/kldload/kldload/internal/machine"
 	"github.com/kldload/kldload/internal/pipeline"
+	"github.com/kldload/kldload/internal/scan"
 	"github.com/kldload/kldload/internal/template"
 )
 
@@ -129,6 +130,7 @@ func runBuild(ctx context.Context, a *app, o buildOptions, path string) error {
 		result, err := pipeline.Run(ctx, b, pipeline.Options{
 			UI: a.ui, Cache: store, Force: o.force, Abort: o.onError == "abort", Epoch: epoch, Accel: accel, Inputs: t.Inputs(), Now: time.Now,
 			Files: t.Files(), TemplateDir: t.Dir, Version: version(), SignKey: signKeyPath(o.signKey),
+			Sensitive: t.Secrets(),
 		})
 		if err != nil {
 			return maskedError(a, err)
@@ -207,6 +209,11 @@ func runValidate(a *app, o templateFlags, path string) error {
 	names := make([]string, 0, len(t.Builds))
 	for _, b := range t.Builds {
 		names = append(names, b.ID())
+		if file := b.Source.Kldload.ScanAllow; file != "" {
+			if _, err := scan.ReadAllowList(file, time.Now()); err != nil {
+				return err
+			}
+		}
 	}
 	a.ui.Result("The configuration is valid: "+strings.Join(names, ", "), "valid",
 		map[string]any{"valid": true, "builds": names, "variables": json.RawMessage(t.Inputs())})

@@ -46,6 +46,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(newDarksiteCommand(a))
 	root.AddCommand(newBuildCommand(a), newValidateCommand(a), newCacheCommand(a))
 	root.AddCommand(newSBOMCommand(a), newKeyCommand(a))
+	root.AddCommand(newScanCommand(a))
 	root.AddCommand(newZFSCommand(a))
 	root.AddCommand(newKexportCommand(a))
 	return root

@@ -18,5 +18,5 @@ func TestMain(m *testing.M) {
 
 // TestScript runs each testdata/script/*.txtar with the real command line.
 func TestScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", Cmds: map[string]func(*testscript.TestScript, bool, []string){"mkimage": mkimage}})
 }

@@ -271,3 +271,6 @@ func (w *Writer) storeSymlink(h *Header, in *inode) error {
 	in.blocks++
 	return w.setExtents(h.Path, w.nextIno, in, []extent{{0, 1, at}})
 }
+
+// Owner gives the ids of the user and the group.
+func (h *Header) Owner() (uid, gid uint32) { return h.UID, h.GID }

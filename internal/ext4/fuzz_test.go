@@ -121,6 +121,7 @@ func explore(r io.ReaderAt, size int64, checksums bool) error {
 		if err != nil {
 			return nil
 		}
+		keep(f.Slack(path, within(f)))
 		n, err := f.Node(path)
 		keep(err)
 		if err != nil || !d.Type().IsRegular() {
@@ -140,7 +141,18 @@ func explore(r io.ReaderAt, size int64, checksums bool) error {
 		keep(err)
 		return nil
 	})
+	keep(f.Unused(within(f)))
 	return first
+}
+
+// within takes only what lies on the volume.
+func within(f *FS) func(string, int64, int64) error {
+	return func(kind string, off, size int64) error {
+		if off < 0 || size <= 0 || off+size > f.Size() {
+			panic(fmt.Sprintf("%s: %d bytes at %d of %d", kind, size, off, f.Size()))
+		}
+		return nil
+	}
 }
 
 func FuzzOpen(f *testing.F) {

@@ -32,6 +32,9 @@ type FS struct {
 	firstMetaBG    int64
 	checksums      bool // metadata_csum
 	seed           uint32
+	sparseSuper    bool   // few groups hold a copy of the superblock
+	reservedGDT    int64  // blocks behind the descriptors, for those of a grown file system
+	journal        uint32 // inode of the journal; 0 is none, or one elsewhere
 	uuid           [16]byte
 	label          string
 
@@ -72,6 +75,7 @@ func (f *FS) parseSuper(b []byte, size int64) error {
 	f.incompat = le.Uint32(b[0x60:])
 	rocompat := le.Uint32(b[0x64:])
 	f.checksums = rocompat&roMetaCsum != 0
+	f.sparseSuper = rocompat&roSparseSuper != 0
 	if f.checksums {
 		if got, want := crc32c(^uint32(0), b[:0x3FC]), le.Uint32(b[0x3FC:]); got != want {
 			return fmt.Errorf("checksum is %#x, computed %#x", want, got)
@@ -123,6 +127,10 @@ func (f *FS) parseSizes(b []byte, size int64) error {
 		f.inodeSize = int(le.Uint16(b[0x58:]))
 	}
 	f.firstMetaBG = int64(le.Uint32(b[0x104:]))
+	f.reservedGDT = int64(le.Uint16(b[0xCE:]))
+	if le.Uint32(b[0x5C:])&compatJournal != 0 {
+		f.journal = le.Uint32(b[0xE0:])
+	}
 	bits := 8 * f.blockSize
 	switch {
 	case blocks > uint64(size/f.blockSize):
@@ -184,38 +192,4 @@ func (f *FS) descOffset(group int64) int64 {
 		at++
 	}
 	return at*f.blockSize + group%perBlock*f.descSize
-}
-
-// inodeTable gives the first block of a group's inode table.
-func (f *FS) inodeTable(group int64) (int64, error) {
-	f.mu.Lock()
-	table, ok := f.tables[group]
-	f.mu.Unlock()
-	if ok {
-		return table, nil
-	}
-	d := make([]byte, f.descSize)
-	at := f.descOffset(group)
-	if err := f.readAt(d, at); err != nil {
-		return 0, fmt.Errorf("descriptor of group %d: %w", group, err)
-	}
-	table = int64(le.Uint32(d[0x08:]))
-	if f.descSize >= 64 {
-		table |= int64(le.Uint32(d[0x28:])) << 32
-	}
-	if f.checksums {
-		want := le.Uint16(d[0x1E:])
-		d[0x1E], d[0x1F] = 0, 0
-		if got := uint16(crc32c(crc32c32(f.seed, uint32(group)), d)); got != want {
-			return 0, fmt.Errorf("descriptor of group %d at %d: checksum is %#x, computed %#x", group, at, want, got)
-		}
-	}
-	n := ceilDiv(int64(f.inodesPerGroup)*int64(f.inodeSize), f.blockSize)
-	if table <= f.firstBlock || table > f.blocks-n {
-		return 0, fmt.Errorf("descriptor of group %d at %d: inode table at block %d of %d", group, at, table, f.blocks)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.tables[group] = table
-	return table, nil
 }

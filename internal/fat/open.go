@@ -237,8 +237,25 @@ func (f *FS) walkChain() *chainWalker { return &chainWalker{f: f, off: -1} }
 
 const window = 16 << 10
 
-// after gives the table entry of c: the next cluster, or that c is the last.
+// after follows the table from c: the next cluster, or that c is the last.
 func (w *chainWalker) after(c uint32) (next uint32, last bool, err error) {
+	v, err := w.entry(c)
+	if err != nil {
+		return 0, false, err
+	}
+	g := &w.f.g
+	if v >= g.typ.end()&^7 {
+		return 0, true, nil
+	}
+	if err := g.inRange(v); err != nil {
+		at := g.fatOffset(g.activeFAT) + int64(c)*int64(g.typ)/8
+		return 0, false, fmt.Errorf("allocation table at offset %d, entry %d: %w", at, c, err)
+	}
+	return v, false, nil
+}
+
+// entry gives what the table says of c, 0 where it is free.
+func (w *chainWalker) entry(c uint32) (uint32, error) {
 	g := &w.f.g
 	bit := int64(c) * int64(g.typ)
 	at := g.fatOffset(g.activeFAT) + bit/8
@@ -248,21 +265,14 @@ func (w *chainWalker) after(c uint32) (next uint32, last bool, err error) {
 		w.buf = append(w.buf[:0], make([]byte, end-w.off)...)
 		// The four bytes behind the table are never used; they may be missing.
 		if n, err := w.f.r.ReadAt(w.buf, w.off); int64(n) < min(end, g.sectors*g.sector)-w.off {
-			return 0, false, fmt.Errorf("allocation table at offset %d: %w", w.off, unexpected(err))
+			return 0, fmt.Errorf("allocation table at offset %d: %w", w.off, unexpected(err))
 		}
 	}
 	v := binary.LittleEndian.Uint32(w.buf[at-w.off:])
 	if g.typ == FAT12 {
 		v >>= bit % 8
 	}
-	v &= g.typ.end()
-	if v >= g.typ.end()&^7 {
-		return 0, true, nil
-	}
-	if err := g.inRange(v); err != nil {
-		return 0, false, fmt.Errorf("allocation table at offset %d, entry %d: %w", at, c, err)
-	}
-	return v, false, nil
+	return v & g.typ.end(), nil
 }
 
 func readFull(r io.ReaderAt, b []byte, off int64) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -243,9 +244,21 @@ func readAll(b []byte) error {
 	if err != nil {
 		return err
 	}
+	within := func(kind string, off, size int64) error {
+		if off < 0 || size <= 0 || off+size > int64(len(b)) {
+			panic(fmt.Sprintf("%s: %d bytes at %d of %d", kind, size, off, len(b)))
+		}
+		return nil
+	}
+	if err := fsys.Unused(within); err != nil {
+		return err
+	}
 	budget := int64(4 * len(b)) // files may share clusters; do not read them for ever
 	return fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || budget < 0 {
+		if err != nil || budget < 0 {
+			return err
+		}
+		if err := fsys.Slack(p, within); err != nil || d.IsDir() {
 			return err
 		}
 		f, err := fsys.Open(p)

@@ -21,7 +21,7 @@ import (
 // seal takes the identity out of the tree.
 func (b *build) seal(ctx context.Context, _ *ui.Stage) (outcome, error) {
 	var results []seal.Result
-	arg := sealArg{Root: b.root, Hostname: b.src.Hostname, Epoch: b.epoch.Unix()}
+	arg := b.sealArg()
 	if err := sandbox.Call(ctx, b.onTree(sandbox.Job{Doing: "sealing the tree", Call: fnSeal, Arg: arg}), &results); err != nil {
 		return outcome{}, err
 	}
@@ -32,6 +32,15 @@ func (b *build) seal(ctx context.Context, _ *ui.Stage) (outcome, error) {
 		}
 	}
 	return outcome{detail: fmt.Sprintf("%d items, %d changed", len(results), changed)}, nil
+}
+
+// sealArg is what the image may say of itself: what the template asked for.
+func (b *build) sealArg() sealArg {
+	arg := sealArg{Root: b.root, Hostname: b.src.Hostname, Epoch: b.epoch.Unix()}
+	for _, u := range b.src.Users {
+		arg.Keys = append(arg.Keys, u.SSHAuthorizedKeys...)
+	}
+	return arg
 }
 
 // makeDisk streams the tree out of the sandbox into a raw disk.
@@ -106,7 +115,7 @@ func (b *build) verify(context.Context, *ui.Stage) (outcome, error) {
 		return outcome{}, err
 	}
 	defer f.Close()
-	checks := verify.Disk(f, b.src.DiskSize, verify.Options{Seal: seal.Options{Hostname: b.src.Hostname, Epoch: b.epoch}})
+	checks := verify.Disk(f, b.src.DiskSize, verify.Options{Seal: b.sealArg().options()})
 	b.result.Checks = checks
 	if err := verify.Failed(checks); err != nil {
 		return outcome{}, fmt.Errorf("the image is not what was asked for: %w", err)

@@ -47,7 +47,7 @@ func SandboxFuncs() map[string]sandbox.Func {
 		fnHash:      typed(hashPacked),
 		fnConfigure: typed(configureTree),
 		fnSeal: typed(func(a sealArg) (any, error) {
-			return seal.Apply(a.Root, seal.Options{Hostname: a.Hostname, Epoch: time.Unix(a.Epoch, 0)})
+			return seal.Apply(a.Root, a.options())
 		}),
 		fnAccounts: typed(accounts),
 		fnUpload:   typed(upload),
@@ -104,6 +104,11 @@ type packArg struct {
 type sealArg struct {
 	Root, Hostname string
 	Epoch          int64
+	Keys           []string
+}
+
+func (a sealArg) options() seal.Options {
+	return seal.Options{Hostname: a.Hostname, Epoch: time.Unix(a.Epoch, 0), Keys: a.Keys}
 }
 
 type configureArg struct {

@@ -50,6 +50,8 @@ type Options struct {
 	// SignKey is the file with the key that signs; "" takes the template's, or
 	// the user's own.
 	SignKey string
+	// Sensitive are the values that must not be in the image.
+	Sensitive []template.Secret
 	// Now is the clock of the manifest's times.
 	Now func() time.Time
 }
@@ -109,6 +111,9 @@ func Run(ctx context.Context, spec template.Build, opts Options) (*Result, error
 	if err := b.openKey(); err != nil {
 		return nil, err
 	}
+	if _, err := b.scanOptions(); err != nil {
+		return nil, err
+	}
 	if err := b.planOutputs(); err != nil {
 		return nil, err
 	}
@@ -136,6 +141,7 @@ func (b *build) steps() []step {
 		step{"seal", b.seal},
 		step{"disk", b.makeDisk},
 		step{"verify", b.verify},
+		step{"scan", b.scan},
 		step{"formats", b.formats},
 	)
 	if !b.src.SkipBoot {

@@ -10,6 +10,7 @@ import (
 	"github.com/kldload/kldload/internal/evidence"
 	"github.com/kldload/kldload/internal/export"
 	"github.com/kldload/kldload/internal/machine"
+	"github.com/kldload/kldload/internal/scan"
 	"github.com/kldload/kldload/internal/ui"
 	"github.com/kldload/kldload/internal/verify"
 )
@@ -27,6 +28,7 @@ type Result struct {
 	Stages    []Stage         `json:"stages"`
 	Root      *Root           `json:"root,omitempty"`
 	Checks    []verify.Check  `json:"checks"`
+	Scan      *scan.Report    `json:"scan,omitempty"`
 	Boot      *machine.Report `json:"boot,omitempty"`
 }
 

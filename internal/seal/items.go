@@ -1,9 +1,8 @@
 package seal
 
 import (
-	"strconv"
+	"slices"
 	"strings"
-	"time"
 )
 
 // Datasources is the order in which cloud-init looks for its data; the first
@@ -13,12 +12,15 @@ var Datasources = []string{"NoCloud", "ConfigDrive", "OpenStack", "Ec2", "GCE", 
 // DatasourceFile is where the list is written (cloud-init's cloud.cfg.d).
 const DatasourceFile = "etc/cloud/cloud.cfg.d/99-datasource.cfg"
 
-// RecordFile says that the image is sealed.
+// RecordFile says that the image is sealed. It is the last to be written.
 const RecordFile = "etc/kldload/sealed"
 
-// Items is the one list: what is taken out, and why.
+// Items is the one list: what is taken out, and why. It draws on systemd's
+// "Safely Building Images", virt-sysprep's operations, cloud-init clean and
+// what cloud images of Debian and Red Hat leave out. Settings that somebody
+// made on purpose are in no item.
 func Items(opts Options) []Item {
-	return append(identityItems(opts), append(traceItems(), configItems(opts)...)...)
+	return slices.Concat(identityItems(opts), networkItems(), accessItems(opts), agentItems(), traceItems(opts), configItems(opts))
 }
 
 // identityItems are what would make two machines one.
@@ -27,11 +29,15 @@ func identityItems(opts Options) []Item {
 	if opts.Hostname != "" {
 		hostname = Item{Name: "hostname", Why: "the default name the template asked for", Write: map[string]string{"etc/hostname": opts.Hostname + "\n"}}
 	}
+	hostname.Edit = []Edit{
+		{"etc/machine-info", "no `PRETTY_HOSTNAME` and `KERNEL_INSTALL_MACHINE_ID`", without("PRETTY_HOSTNAME=", "KERNEL_INSTALL_MACHINE_ID=")},
+		{"etc/sysconfig/network", "no `HOSTNAME`", without("HOSTNAME=")},
+	}
 	return []Item{
 		{Name: "machine-id", Why: "systemd, DHCP and journald tell machines apart by it; empty means: make one at first boot (machine-id(5))",
 			Remove: []string{"var/lib/dbus/machine-id"}, Write: map[string]string{"etc/machine-id": ""}},
 		{Name: "ssh-host-keys", Why: "shared host keys let any clone pose as any other",
-			Remove: []string{"etc/ssh/ssh_host_*"}},
+			Remove: []string{"etc/ssh/ssh_host_*", "etc/dropbear/*host_key", "etc/dropbear/initramfs/*host_key", "etc/dropbear-initramfs/*host_key"}},
 		hostname,
 		{Name: "hostid", Why: "ZFS tells the machines that may import a pool by it",
 			Remove: []string{"etc/hostid"}},
@@ -39,43 +45,72 @@ func identityItems(opts Options) []Item {
 			Remove: []string{"etc/zfs/zpool.cache", "etc/zfs/zpool.cache.tmp", "etc/zfs/zfs-list.cache/*"}},
 		{Name: "wireguard-keys", Why: "clones must not share a tunnel's identity",
 			Remove: []string{"etc/wireguard/*key*"}, RemoveIf: map[string]string{"etc/wireguard/*": "PrivateKey"}},
-		{Name: "dhcp-leases", Why: "a lease belongs to one machine's address",
-			RemoveIn: []string{"var/lib/dhcp", "var/lib/dhcpcd", "var/lib/NetworkManager", "var/lib/systemd/network"}},
-		{Name: "random-seed", Why: "a shared seed makes equal keys",
-			Remove: []string{"var/lib/systemd/random-seed", "var/lib/urandom/random-seed", "var/lib/systemd/credential.secret"}},
-		{Name: "iscsi-initiator", Why: "initiator names are unique per machine",
-			Remove: []string{"etc/iscsi/initiatorname.iscsi"}},
-		{Name: "persistent-net", Why: "rules that name one machine's network cards",
-			Remove: []string{"etc/udev/rules.d/70-persistent-net.rules", "etc/udev/rules.d/75-net-description.rules"}},
-		{Name: "passwords", Why: "nobody logs in with a password that an image carries",
-			Remove: []string{"etc/shadow-", "etc/gshadow-", "etc/passwd-", "etc/group-", "etc/subuid-", "etc/subgid-"},
-			Edit:   map[string]func(string) string{"etc/shadow": shadowLine(opts.Epoch), "etc/gshadow": lockField}},
+		{Name: "random-seed", Why: "a shared seed makes equal keys (systemd: Safely Building Images)",
+			Remove: []string{"var/lib/systemd/random-seed", "var/lib/urandom/random-seed", "var/lib/systemd/credential.secret",
+				"var/lib/systemd/tpm2-srk-public-key*", "boot/loader/random-seed", "boot/efi/loader/random-seed", "efi/loader/random-seed",
+				"var/lib/postfix/prng_exch"}},
+		{Name: "storage-identity", Why: "names of initiators are unique per machine, and so are the disks it knows",
+			Remove: []string{"etc/iscsi/initiatorname.iscsi", "etc/nvme/hostnqn", "etc/nvme/hostid", "etc/lvm/devices/system.devices",
+				"etc/lvm/archive/*", "etc/lvm/backup/*", "etc/lvm/cache/.cache", "etc/multipath/bindings", "etc/multipath/wwids",
+				"etc/blkid/blkid.tab*"}},
 	}
 }
 
-// traceItems are what the build or a former life left behind.
-func traceItems() []Item {
+// networkItems are what ties an image to the cards and leases of a machine.
+func networkItems() []Item {
 	return []Item{
-		{Name: "cloud-init-state", Why: "cloud-init runs as on a machine it never saw",
-			Remove: []string{"var/lib/cloud/*", "etc/netplan/50-cloud-init.yaml", "etc/network/interfaces.d/50-cloud-init",
-				"etc/ssh/sshd_config.d/50-cloud-init.conf", "etc/sudoers.d/90-cloud-init-users", "etc/cloud/cloud-init.disabled"}},
-		{Name: "logs", Why: "the journal, login records and logs are of another machine",
-			Remove: []string{"var/log/journal/*", "var/log/installer"}, RemoveIn: []string{"var/log"}},
-		{Name: "histories", Why: "shells and editors keep what was typed, passwords too",
-			Remove: append(homes(".*_history", ".viminfo", ".lesshst", ".wget-hsts", ".rnd"), homes(".ssh/known_hosts*", ".local/state/nano")...)},
-		{Name: "package-caches", Why: "a mirror has them, an image does not need them",
-			Remove: []string{"var/lib/apt/lists/*", "var/cache/apt/*", "var/lib/dpkg/*-old", "var/lib/dpkg/diversions-old",
-				"var/cache/debconf/*-old", "var/cache/ldconfig/aux-cache", "var/cache/dnf/*", "var/cache/fontconfig/*"},
-			RemoveIn: []string{"var/cache/man"}},
-		{Name: "temporary-files", Why: "scripts and uploads end here",
-			Remove: []string{"tmp/*", "tmp/.[!.]*", "var/tmp/*", "var/tmp/.[!.]*", "run/*", "var/crash/*"}},
-		{Name: "service-state", Why: "counters, stamps and drifts of another machine",
-			RemoveIn: []string{"var/lib/systemd/timers", "var/lib/systemd/coredump", "var/lib/systemd/rfkill", "var/lib/systemd/backlight",
-				"var/lib/chrony", "var/lib/logrotate", "var/lib/sudo", "var/lib/private"},
-			Remove: []string{"etc/.pwd.lock", "etc/.updated", "var/.updated"}},
-		{Name: "installer-traces", Why: "answers files hold passwords",
-			Remove: []string{"root/answers*", "root/anaconda-ks.cfg", "root/original-ks.cfg", "etc/kldload/answers*", "etc/kldload/install-manifest*",
-				"usr/sbin/policy-rc.d"}},
+		{Name: "dhcp-leases", Why: "a lease, and the id it was asked for with, belong to one machine",
+			Remove: []string{"etc/dhcpcd.duid", "var/lib/misc/dnsmasq.leases"},
+			RemoveIn: []string{"var/lib/dhcp", "var/lib/dhclient", "var/lib/dhcpcd", "var/lib/dhcpcd5", "var/lib/dhcpd", "var/lib/NetworkManager",
+				"var/lib/systemd/network", "var/lib/private/systemd"}},
+		{Name: "persistent-net", Why: "names and addresses of one machine's network cards",
+			Remove: []string{"etc/udev/rules.d/70-persistent-net.rules", "etc/udev/rules.d/75-net-description.rules",
+				"etc/udev/rules.d/70-persistent-cd.rules", "etc/udev/rules.d/85-persistent-net-cloud-init.rules"},
+			Edit: []Edit{
+				{"etc/sysconfig/network-scripts/ifcfg-*", "no `HWADDR` and `UUID`", without("HWADDR=", "UUID=")},
+				{"etc/NetworkManager/system-connections/*", "no `mac-address`", without("mac-address=")},
+			}},
+		{Name: "bluetooth", Why: "pairings hold the keys of one machine's adapter",
+			Remove: []string{"var/lib/bluetooth/*"}},
+	}
+}
+
+// accessItems are who may log in.
+func accessItems(opts Options) []Item {
+	return []Item{
+		{Name: "passwords", Why: "nobody logs in with a password that an image carries",
+			Remove: []string{"etc/shadow-", "etc/gshadow-", "etc/passwd-", "etc/group-", "etc/subuid-", "etc/subgid-"},
+			Edit: []Edit{
+				{"etc/shadow", "no password, root's neither; the day of its last change is at most the build's", shadowLine(opts.Epoch)},
+				{"etc/gshadow", "no password", secretField},
+				{"etc/passwd", "no password, and none that is empty", passwdLine},
+				{"etc/group", "no password", groupLine},
+				{"etc/security/opasswd", "no old passwords", nothing},
+			}},
+		{Name: "authorized-keys", Why: "a build's throw-away keys open every machine made from the image; those the template gives its users stay",
+			Edit: []Edit{{"~/.ssh/authorized_keys*", "only the keys that were asked for", keysOf(opts.Keys)}}},
+		{Name: "domain-membership", Why: "a machine joins a domain with an account of its own",
+			Remove:   []string{"etc/krb5.keytab", "var/lib/samba/private/secrets.tdb", "var/lib/samba/private/secrets.ldb"},
+			RemoveIn: []string{"var/lib/sss/db", "var/lib/sss/mc", "var/lib/sss/secrets"}},
+	}
+}
+
+// agentItems are the names under which services know a machine.
+func agentItems() []Item {
+	return []Item{
+		{Name: "subscriptions", Why: "a subscription is of one machine",
+			Remove: []string{"etc/pki/consumer/*", "etc/pki/entitlement/*", "etc/sysconfig/rhn/systemid", "etc/sysconfig/rhn/osad-auth.conf",
+				"var/lib/yum/uuid", "var/lib/dnf/repos/*/countme", "etc/insights-client/machine-id", "etc/insights-client/.registered", "etc/insights-client/.unregistered",
+				"var/lib/ubuntu-advantage/private/*", "var/lib/landscape/client/*"},
+			RemoveIn: []string{"var/lib/rhsm"},
+			Edit:     []Edit{{"etc/popularity-contest.conf", "no `MY_HOSTID`", without("MY_HOSTID=")}}},
+		{Name: "agents", Why: "a server knows each agent by its key or id",
+			Remove: []string{"etc/salt/pki/minion/*", "etc/salt/minion_id", "etc/chef/client.pem", "etc/cinc/client.pem",
+				"var/lib/tailscale/tailscaled.state", "var/lib/zerotier-one/identity.*", "var/lib/teleport/host_uuid",
+				"etc/docker/key.json", "var/lib/docker/engine-id", "var/lib/kubelet/pki/*", "etc/kubernetes/kubelet.conf",
+				"var/lib/consul/node-id", "opt/consul/data/node-id", "var/lib/nomad/client/client-id", "opt/nomad/data/client/client-id",
+				"var/lib/fwupd/pki/*", "var/lib/fwupd/gnupg", "var/lib/fwupd/pending.db", "var/lib/waagent/*"},
+			RemoveIn: []string{"etc/puppetlabs/puppet/ssl", "etc/puppet/ssl", "var/lib/puppet/ssl", "var/lib/amazon/ssm"}},
 	}
 }
 
@@ -91,39 +126,5 @@ func configItems(opts Options) []Item {
 				strings.Join(Datasources, ", ") + " ]\n"}},
 		{Name: "seal-record", Why: "tools can tell a template from a machine",
 			Write: map[string]string{RecordFile: record}},
-	}
-}
-
-// homes gives patterns for root's and every user's home.
-func homes(names ...string) []string {
-	var out []string
-	for _, n := range names {
-		out = append(out, "root/"+n, "home/*/"+n)
-	}
-	return out
-}
-
-// lockField makes the second field of a shadow line no password: "!" alone,
-// so that no hash stays (shadow(5)). Locked fields are kept.
-func lockField(line string) string {
-	f := strings.Split(line, ":")
-	if len(f) > 1 && f[1] != "!" && f[1] != "*" && f[1] != "!*" {
-		f[1] = "!"
-	}
-	return strings.Join(f, ":")
-}
-
-// shadowLine also bounds the day of the last change, which tools that know no
-// SOURCE_DATE_EPOCH set to the day of the build.
-func shadowLine(epoch time.Time) func(string) string {
-	last := epoch.Unix() / 86400
-	return func(line string) string {
-		f := strings.Split(lockField(line), ":")
-		if len(f) > 2 && last > 0 {
-			if day, err := strconv.ParseInt(f[2], 10, 64); err == nil && day > last {
-				f[2] = strconv.FormatInt(last, 10)
-			}
-		}
-		return strings.Join(f, ":")
 	}
 }

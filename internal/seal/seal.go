@@ -1,73 +1,123 @@
 // Package seal takes the identity out of a root tree, so that every machine
-// made from it gets its own. There is one list of items (Items); applying them
-// to a folder and checking them on a finished image use the same list.
+// made from it gets its own. There is one list of items (Items). What they
+// change in a tree is planned first (NewPlan), over any file system; Apply
+// carries the plan out in a folder, and Check says that a tree is sealed when
+// the plan for it is empty.
 //
 // It does not look for secrets that people left behind (that is scanning), and
-// it does not touch a running machine.
+// knows nothing of services, mounts or pools of a running machine.
 package seal
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
 
+// FS is a root tree: what os.Root.FS, ext4 and ZFS readers give. Names have
+// no leading slash. Lstat and ReadLink must not follow the last link; no
+// other method is called with a name that has a link in it. Sys of a FileInfo
+// is a *syscall.Stat_t or has Owner() (uid, gid uint32).
+type FS = fs.ReadLinkFS
+
 // Item is one thing to take out: small, named, with the reason.
+//
+// Names are relative to the root, as the sealed machine would read them: links
+// on the way are followed, inside the tree (absolute targets start at its root
+// and ".." stops there); the last part is never followed, but in Edit. A name
+// that begins with "~/" is meant in the home of each user: of root, of every
+// line of etc/passwd, and each folder of home.
 type Item struct {
 	Name string
 	Why  string
 
-	// Remove are glob patterns (path.Match, relative to the root) of what
-	// must not exist; a directory goes with its content.
+	// Remove are glob patterns (path.Match) of what must not exist; a
+	// directory goes with its content.
 	Remove []string
-	// RemoveIn are directories below which no regular file may exist; the
+	// RemoveIn are directories below which no file of any kind may exist; the
 	// directories themselves stay, programs expect them.
 	RemoveIn []string
 	// RemoveIf are glob patterns of files that must not hold the text.
 	RemoveIf map[string]string
-	// Write are files with exactly this content.
+	// Write are files with exactly this content, mode 0644, of root.
 	Write map[string]string
-	// Edit rewrites files, line by line; nil keeps a line.
-	Edit map[string]func(line string) string
+	// Edit rewrites files; one that is not there stays away.
+	Edit []Edit
+}
+
+// Edit changes the lines of some files. Done twice, it changes nothing more.
+type Edit struct {
+	Pattern string
+	// What says, for a reader, how the file is afterwards.
+	What string
+	// Line gives a line as it has to be; false drops it.
+	Line func(line string) (string, bool)
+}
+
+// What describes the item's doings, one sentence each, as docs/seal.md has
+// them: "remove `/etc/hostid`".
+func (i Item) What() []string {
+	var out []string
+	list := func(verb string, names []string) {
+		if len(names) > 0 {
+			out = append(out, verb+" "+shown(names))
+		}
+	}
+	list("remove", i.Remove)
+	for _, pattern := range slices.Sorted(maps.Keys(i.RemoveIf)) {
+		out = append(out, "remove "+shown([]string{pattern})+" where it holds `"+i.RemoveIf[pattern]+"`")
+	}
+	list("empty", i.RemoveIn)
+	for _, name := range slices.Sorted(maps.Keys(i.Write)) {
+		out = append(out, "write "+shown([]string{name})+map[bool]string{true: ", empty"}[i.Write[name] == ""])
+	}
+	for _, e := range i.Edit {
+		out = append(out, "edit "+shown([]string{e.Pattern})+": "+e.What)
+	}
+	return out
+}
+
+// shown gives names as a user writes them.
+func shown(names []string) string {
+	var all []string
+	for _, n := range names {
+		if !strings.HasPrefix(n, "~/") {
+			n = "/" + n
+		}
+		all = append(all, "`"+n+"`")
+	}
+	return strings.Join(all, " ")
 }
 
 // Options are what a sealed image may still say of itself.
 type Options struct {
 	// Hostname is a default name that the template asked for; "" is none.
 	Hostname string
-	// Epoch bounds the dates in /etc/shadow.
+	// Epoch bounds the dates in /etc/shadow; zero does not.
 	Epoch time.Time
+	// Keys are the lines of authorized_keys(5) that may stay.
+	Keys []string
+	// Live says that the tree is the root of the running machine: what it runs
+	// on stays (/run), and each change reaches the disk before the next.
+	Live bool
+
+	// owner of what is written; tests that are not root have their own.
+	owner owner
 }
 
-// Result tells what an item changed.
+// owner is a user and a group.
+type owner struct{ uid, gid uint32 }
+
+// Result tells what an item changed, or would change.
 type Result struct {
 	Item    string   `json:"item"`
 	Changed []string `json:"changed,omitempty"`
 }
 
-// Apply seals the tree at dir. It must run as root of the tree's ids, and
-// never leaves the tree, whatever its symbolic links say.
-func Apply(dir string, opts Options) ([]Result, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("sealing: %w", err)
-	}
-	var results []Result
-	for _, item := range Items(opts) {
-		changed, err := item.apply(root)
-		if err != nil {
-			return results, errors.Join(fmt.Errorf("sealing: %s: %w", item.Name, err), root.Close())
-		}
-		results = append(results, Result{Item: item.Name, Changed: changed})
-	}
-	return results, root.Close()
-}
-
-// Violation is an item that a tree breaks.
+// Violation is a file that breaks an item.
 type Violation struct {
 	Item string `json:"item"`
 	Path string `json:"path"`
@@ -76,200 +126,32 @@ type Violation struct {
 
 func (v Violation) String() string { return fmt.Sprintf("%s: /%s: %s", v.Item, v.Path, v.Want) }
 
-// Check tells what of the list a tree breaks. The file system must not follow
-// symbolic links in Open beyond itself.
-func Check(fsys fs.FS, opts Options) ([]Violation, error) {
-	var out []Violation
+// ItemReport is what Check found of one item.
+type ItemReport struct {
+	Item       string      `json:"item"`
+	Why        string      `json:"why"`
+	Violations []Violation `json:"violations,omitempty"`
+}
+
+// Check reports on each item, in the order of Items: a tree is sealed when
+// none has a violation. What cannot be read is a violation, too: nobody knows
+// that it is sealed.
+func Check(fsys FS, opts Options) ([]ItemReport, error) {
+	p, err := newPlanner(fsys, opts)
+	if err != nil {
+		return nil, fmt.Errorf("checking the seal: %w", err)
+	}
+	var out []ItemReport
 	for _, item := range Items(opts) {
-		v, err := item.check(fsys)
-		if err != nil {
-			return out, fmt.Errorf("checking the seal: %s: %w", item.Name, err)
+		r := ItemReport{Item: item.Name, Why: item.Why}
+		changes, err := p.plan(item)
+		for _, c := range changes {
+			r.Violations = append(r.Violations, Violation{item.Name, c.path, c.want})
 		}
-		out = append(out, v...)
+		if err != nil {
+			r.Violations = append(r.Violations, unreadable(item.Name, err))
+		}
+		out = append(out, r)
 	}
 	return out, nil
-}
-
-func (i Item) apply(root *os.Root) ([]string, error) {
-	fsys := root.FS()
-	var changed []string
-	gone, err := i.unwanted(fsys)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range gone {
-		if err := root.RemoveAll(name); err != nil {
-			return changed, err
-		}
-		changed = append(changed, name)
-	}
-	for name, content := range i.Write {
-		did, err := writeFile(root, name, content)
-		if err != nil {
-			return changed, err
-		}
-		changed = append(changed, did...)
-	}
-	for name, edit := range i.Edit {
-		did, err := editFile(root, name, edit)
-		if err != nil {
-			return changed, err
-		}
-		changed = append(changed, did...)
-	}
-	return changed, nil
-}
-
-func (i Item) check(fsys fs.FS) ([]Violation, error) {
-	var out []Violation
-	left, err := i.unwanted(fsys)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range left {
-		out = append(out, Violation{i.Name, name, "must not be there"})
-	}
-	for name, want := range i.Write {
-		got, err := fs.ReadFile(fsys, name)
-		switch {
-		case err != nil:
-			out = append(out, Violation{i.Name, name, "must be there: " + err.Error()})
-		case string(got) != want:
-			out = append(out, Violation{i.Name, name, fmt.Sprintf("must hold %q", want)})
-		}
-	}
-	for name, edit := range i.Edit {
-		got, err := fs.ReadFile(fsys, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if edited(string(got), edit) != string(got) {
-			out = append(out, Violation{i.Name, name, "has lines that are not sealed"})
-		}
-	}
-	return out, nil
-}
-
-// unwanted lists what exists of Remove, RemoveIn and RemoveIf.
-func (i Item) unwanted(fsys fs.FS) ([]string, error) {
-	var out []string
-	for _, pattern := range i.Remove {
-		names, err := glob(fsys, pattern)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, names...)
-	}
-	for _, dir := range i.RemoveIn {
-		names, err := filesBelow(fsys, dir)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, names...)
-	}
-	for pattern, text := range i.RemoveIf {
-		names, err := glob(fsys, pattern)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range names {
-			b, err := fs.ReadFile(fsys, name)
-			if err == nil && strings.Contains(string(b), text) {
-				out = append(out, name)
-			}
-		}
-	}
-	return out, nil
-}
-
-// glob is fs.Glob that, unlike it, finds dangling links, and does not look
-// through links to directories.
-func glob(fsys fs.FS, pattern string) ([]string, error) {
-	names := []string{"."}
-	for _, part := range strings.Split(pattern, "/") {
-		var next []string
-		for _, dir := range names {
-			entries, err := fs.ReadDir(fsys, dir)
-			if err != nil {
-				continue // not a directory, or not there
-			}
-			for _, e := range entries {
-				ok, err := path.Match(part, e.Name())
-				if err != nil {
-					return nil, fmt.Errorf("pattern %q: %w", pattern, err)
-				}
-				if ok {
-					next = append(next, path.Join(dir, e.Name()))
-				}
-			}
-		}
-		names = next
-	}
-	return names, nil
-}
-
-func filesBelow(fsys fs.FS, dir string) ([]string, error) {
-	var out []string
-	err := fs.WalkDir(fsys, dir, func(name string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil && !d.IsDir() {
-			out = append(out, name)
-		}
-		return err
-	})
-	return out, err
-}
-
-// writtenMode is the mode of every file an item writes.
-const writtenMode = fs.FileMode(0o644)
-
-func writeFile(root *os.Root, name, content string) ([]string, error) {
-	if st, err := root.Lstat(name); err == nil {
-		if got, err := root.ReadFile(name); err == nil && string(got) == content && st.Mode() == writtenMode {
-			return nil, nil
-		}
-		if err := root.RemoveAll(name); err != nil {
-			return nil, err
-		}
-	}
-	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-		return nil, err
-	}
-	return []string{name}, errors.Join(root.WriteFile(name, []byte(content), writtenMode), root.Chmod(name, writtenMode))
-}
-
-// editFile rewrites a file in place, so that owner and mode stay.
-func editFile(root *os.Root, name string, edit func(string) string) ([]string, error) {
-	got, err := root.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	want := edited(string(got), edit)
-	if want == string(got) {
-		return nil, nil
-	}
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.WriteString(want)
-	return []string{name}, errors.Join(err, f.Close())
-}
-
-func edited(text string, edit func(string) string) string {
-	lines := strings.SplitAfter(text, "\n")
-	for i, line := range lines {
-		if body := strings.TrimSuffix(line, "\n"); body != "" {
-			lines[i] = edit(body) + line[len(body):]
-		}
-	}
-	return strings.Join(lines, "")
 }

@@ -8,9 +8,34 @@ import (
 	"time"
 )
 
-var opts = Options{Epoch: time.Unix(1700000000, 0)}
+var opts = Options{Epoch: time.Unix(1700000000, 0), owner: owner{uint32(os.Getuid()), uint32(os.Getgid())}}
 
-// plant puts one violation of each item in a tree.
+// dirFS is what Apply plans over.
+func dirFS(t *testing.T, dir string) FS {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	return root.FS().(FS)
+}
+
+// check gives all violations of a folder.
+func check(t *testing.T, dir string, o Options) []Violation {
+	t.Helper()
+	items, err := Check(dirFS(t, dir), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []Violation
+	for _, i := range items {
+		all = append(all, i.Violations...)
+	}
+	return all
+}
+
+// planted puts one violation of each item in a tree.
 var planted = map[string]string{
 	"etc/machine-id":                     "0123456789abcdef0123456789abcdef\n",
 	"var/lib/dbus/machine-id":            "x",
@@ -49,12 +74,8 @@ func plant(t *testing.T) string {
 
 func TestCheckFindsEachPlantedViolation(t *testing.T) {
 	dir := plant(t)
-	found, err := Check(os.DirFS(dir), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all strings.Builder
-	for _, v := range found {
+	for _, v := range check(t, dir, opts) {
 		all.WriteString(v.String() + "\n")
 	}
 	for name := range planted {
@@ -69,9 +90,8 @@ func TestApplyThenCheckIsClean(t *testing.T) {
 	if _, err := Apply(dir, opts); err != nil {
 		t.Fatal(err)
 	}
-	found, err := Check(os.DirFS(dir), opts)
-	if err != nil || len(found) > 0 {
-		t.Fatalf("left: %v, %v", found, err)
+	if left := check(t, dir, opts); len(left) > 0 {
+		t.Fatalf("left: %v", left)
 	}
 	shadow, err := os.ReadFile(filepath.Join(dir, "etc/shadow"))
 	if err != nil {
@@ -124,7 +144,9 @@ func TestApplyStaysInTheTree(t *testing.T) {
 	if err := os.Symlink(outside, filepath.Join(dir, "var/log")); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = Apply(dir, opts)
+	if _, err := Apply(dir, opts); err != nil {
+		t.Error(err)
+	}
 	if _, err := os.Stat(victim); err != nil {
 		t.Error("sealing followed a link out of the tree")
 	}

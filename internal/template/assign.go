@@ -110,7 +110,7 @@ func (l *loader) settle(v *variable) {
 		return
 	}
 	if v.Sensitive {
-		l.secrets = appendStrings(l.secrets, v.value)
+		l.keepSecret("variable "+v.Name, v.value)
 	}
 	l.validate(v)
 }

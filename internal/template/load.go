@@ -59,6 +59,7 @@ type loader struct {
 	secretLines map[secretLine]bool
 	used        map[string]bool // see names
 	secrets     []string        // values of sensitive variables and locals
+	named       []Secret        // the same, with names
 	hidden      []string        // texts of sensitive values as given, for the errors alone
 
 	result *Template
@@ -112,7 +113,7 @@ func (l *loader) finish(varFiles []string) (*Template, error) {
 		return nil, l.diags.sorted()
 	}
 	l.result.Dir = l.root
-	l.result.secrets = l.secrets
+	l.result.secrets, l.result.named = l.secrets, l.named
 	l.result.inputs = l.inputs()
 	l.result.files = l.inputFiles()
 	return l.result, nil

@@ -115,7 +115,7 @@ func (l *loader) evaluateLocal(x *local, s *scope, path []string) {
 	x.value, _ = l.eval(x.expr, mine)
 	x.state = done
 	if x.sensitive {
-		l.secrets = appendStrings(l.secrets, x.value)
+		l.keepSecret("local "+x.name, x.value)
 	}
 }
 

@@ -105,6 +105,15 @@ func (l *loader) secret(rng hcl.Range) {
 	}
 }
 
+// keepSecret notes the strings in a sensitive value.
+func (l *loader) keepSecret(name string, v cty.Value) {
+	from := len(l.secrets)
+	l.secrets = appendStrings(l.secrets, v)
+	for _, s := range l.secrets[from:] {
+		l.named = append(l.named, Secret{name, s})
+	}
+}
+
 // appendStrings adds the strings inside v to list, numbers as they print.
 func appendStrings(list []string, v cty.Value) []string {
 	if v.IsNull() || !v.IsKnown() {

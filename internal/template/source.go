@@ -127,6 +127,7 @@ func (l *loader) kldload(r *reader, name string) *Kldload {
 		BootTimeout:     r.duration("boot_timeout", defaultBootTimeout),
 		Checks:          r.file("checks"),
 		SignKey:         r.str("sign_key", ""),
+		ScanAllow:       r.file("scan_allow"),
 	}
 	k.KernelParameters = r.kernelParameters()
 	k.Pool = r.pool(k.Storage)

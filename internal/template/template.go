@@ -20,6 +20,7 @@ type Template struct {
 	Builds          []Build    // in order of the build blocks, then of their sources
 
 	secrets []string
+	named   []Secret
 	inputs  json.RawMessage
 	files   []Input
 }
@@ -27,6 +28,12 @@ type Template struct {
 // Sensitive gives the strings that must not be shown: the values of sensitive
 // variables and locals, and what is inside them; longest first, for masking.
 func (t *Template) Sensitive() []string { return slices.Clone(t.secrets) }
+
+// Secret is a sensitive string and the variable or local it is of.
+type Secret struct{ Name, Value string }
+
+// Secrets gives the sensitive strings by name, in the order they were met.
+func (t *Template) Secrets() []Secret { return slices.Clone(t.named) }
 
 // Inputs gives the variables and their values as one JSON object with sorted
 // keys, sensitive values as "<sensitive>". The same inputs give the same bytes.
@@ -98,6 +105,7 @@ type Kldload struct {
 	BootTimeout      time.Duration
 	Checks           string // file of smoke checks; "" for the built-in ones
 	SignKey          string // file with the private key that signs the evidence; "" for the user's own
+	ScanAllow        string // file of findings that the scan accepts; "" for none
 }
 
 // User is an account of the image. It has no password: secrets are injected

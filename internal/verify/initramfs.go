@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"strconv"
 	"strings"
@@ -25,8 +24,11 @@ const maxInitramfs = 4 << 30
 // system's driver is in it, or built into the kernel. For ZFS it also has what
 // imports the pool, and no host id: see docs/design/boot.md.
 func (m *image) initramfs() (string, error) {
-	for _, e := range m.entries {
-		have, err := m.initrdFiles(e.Initrd)
+	if len(m.kernels) == 0 {
+		return "", errNoEntry
+	}
+	for _, e := range m.kernels {
+		have, err := e.initrdFiles()
 		if err == nil {
 			err = m.hasDriver(e.Version, have)
 		}
@@ -41,10 +43,10 @@ func (m *image) initramfs() (string, error) {
 }
 
 // initrdFiles are the paths in an entry's archives.
-func (m *image) initrdFiles(initrds []string) (map[string]bool, error) {
+func (k kernel) initrdFiles() (map[string]bool, error) {
 	have := map[string]bool{}
-	for _, name := range initrds {
-		f, err := m.esp.Open(name)
+	for _, name := range k.Initrd {
+		f, err := k.open(name)
 		if err != nil {
 			return nil, err
 		}
@@ -61,8 +63,8 @@ func (m *image) hasDriver(version string, have map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	builtin, err := fs.ReadFile(m.root, dir+"/modules.builtin")
-	if err == nil && bytes.Contains(builtin, []byte("/"+m.rootType+".ko")) {
+	builtin, err := m.read(dir + "/modules.builtin")
+	if err == nil && strings.Contains(builtin, "/"+m.rootType+".ko") {
 		return nil
 	}
 	for name := range have {

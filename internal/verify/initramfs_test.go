@@ -71,7 +71,8 @@ func (m memory) Resolve(name string) (string, error) { return name, nil }
 
 func zfsImage(t *testing.T, files ...string) *image {
 	return &image{
-		rootType: boot.ZFS, rootArg: "ZFS=rpool/ROOT/default", espUUID: "ABCD-1234",
+		rootType: boot.ZFS, devices: []device{{names: []string{"ZFS=rpool/ROOT/default"}},
+			{names: []string{"UUID=ABCD-1234"}, mounts: []string{"/boot/efi"}, must: true}},
 		root: memory{fstest.MapFS{"lib/modules/6.1/modules.builtin": {Data: []byte("kernel/fs/ext4/ext4.ko\n")},
 			"etc/fstab": {Data: []byte("UUID=ABCD-1234 /boot/efi vfat umask=0077 0 2\n")}}},
 		esp: fstest.MapFS{"debian/6.1/linux": {Data: []byte("K")}, "debian/6.1/initrd": {Data: archive(t, "zstd -q", files...)},
@@ -101,7 +102,7 @@ func TestRootOnZFS(t *testing.T) {
 		}
 	}
 	img := zfsImage(t)
-	img.rootArg = "ZFS=rpool/ROOT/other"
+	img.devices[0].names = []string{"ZFS=rpool/ROOT/other"}
 	if _, err := img.bootEntries(); err == nil || !strings.Contains(err.Error(), "want root=ZFS=rpool/ROOT/other") {
 		t.Errorf("foreign entry: got %v", err)
 	}

@@ -2,8 +2,9 @@
 // boot and it is sealed. It opens the disk as a stranger would, from the
 // partition table down, and believes nothing the build said.
 //
-// It reads GPT, FAT, ext4 and ZFS; what it cannot show is that the machine comes
-// up, which is a real boot's to show.
+// It reads what package volume reads, boot entries of systemd-boot and GRUB's
+// grub.cfg on the root. What it cannot show is that the machine comes up, which
+// is a real boot's to show.
 package verify
 
 import (
@@ -11,24 +12,33 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"strings"
 
 	"github.com/kldload/kldload/internal/boot"
-	"github.com/kldload/kldload/internal/ext4"
-	"github.com/kldload/kldload/internal/fat"
-	"github.com/kldload/kldload/internal/gpt"
 	"github.com/kldload/kldload/internal/seal"
-	"github.com/kldload/kldload/zfs"
+	"github.com/kldload/kldload/internal/volume"
 )
 
 // Check is one assertion and how it went.
 type Check struct {
 	Name   string `json:"name"`
+	Group  Group  `json:"group"`
+	Why    string `json:"why,omitempty"`    // of an item of the seal
 	Detail string `json:"detail,omitempty"` // what was found
 	Err    error  `json:"-"`
 	Error  string `json:"error,omitempty"`
+	// Violations are the files that break an item of the seal.
+	Violations []seal.Violation `json:"violations,omitempty"`
 }
+
+// Group is what an assertion speaks of.
+type Group string
+
+// The groups: a boot needs it, or the seal does.
+const (
+	Boot Group = "boot"
+	Seal Group = "seal"
+)
 
 // Options are what the image is allowed to say.
 type Options struct {
@@ -46,255 +56,157 @@ func Failed(checks []Check) error {
 	return errors.Join(errs...)
 }
 
+// image is the disk opened.
+type image struct {
+	disk     *volume.Disk
+	esp      fs.ReadDirFS // nil without one
+	root     Root         // nil without one
+	volume   *volume.Root // that root is in
+	rootType string       // boot.Ext4 or boot.ZFS
+	devices  []device
+	kernels  []kernel
+}
+
 // Root is the root file system, of whatever type: names have no leading slash.
 type Root interface {
-	fs.FS
-	// Lstat does not follow the last link.
-	Lstat(name string) (fs.FileInfo, error)
+	fs.ReadLinkFS
 	// Resolve gives the name that a path with links leads to.
 	Resolve(name string) (string, error)
 }
 
-// image is the disk opened.
-type image struct {
-	esp      fs.ReadDirFS
-	root     Root
-	rootType string // boot.Ext4 or boot.ZFS
-	rootArg  string // how the kernel's root= names it: UUID=…, ZFS=rpool/ROOT/default
-	espUUID  string
-	entries  []boot.Entry
-	versions []string
+// device is a file system of the disk, with the names by which a kernel and
+// fstab call it (fstab(5)): the first is the one that we write.
+type device struct {
+	names  []string
+	mounts []string // where it may be mounted
+	must   bool     // fstab has to name it
 }
 
-// Disk runs every assertion on the raw content of a disk.
+// Disk runs every assertion on the raw content of a disk: those of the boot,
+// then one for each item of the seal. Without a root there is nothing to look
+// into, and the first is all.
 func Disk(r io.ReaderAt, size int64, opts Options) []Check {
-	img := &image{}
-	steps := []struct {
+	m := &image{}
+	checks := []Check{run("partitions", Boot, func() (string, error) { return m.open(r, size) })}
+	if m.root == nil {
+		return checks
+	}
+	for _, s := range []struct {
 		name  string
 		check func() (string, error)
 	}{
-		{"partitions", func() (string, error) { return img.open(r, size) }},
-		{"loader", img.loader},
-		{"entries", img.bootEntries},
-		{"kernel modules", img.modules},
-		{"initramfs", img.initramfs},
-		{"fstab", img.fstab},
-		{"sealed", func() (string, error) { return img.sealed(opts.Seal) }},
+		{"loader", m.loader},
+		{"entries", m.bootEntries},
+		{"kernel modules", m.modules},
+		{"initramfs", m.initramfs},
+		{"fstab", m.fstab},
+	} {
+		checks = append(checks, run(s.name, Boot, s.check))
 	}
-	var checks []Check
-	for _, s := range steps {
-		detail, err := s.check()
-		c := Check{Name: s.name, Detail: detail, Err: err}
-		if err != nil {
-			c.Error = err.Error()
-		}
-		checks = append(checks, c)
-		if err != nil && s.name == "partitions" {
-			break // nothing to look into
-		}
+	if m.rootType == boot.ZFS {
+		checks = append(checks, run("pool", Boot, m.pool))
+	}
+	checks = append(checks, run("accounts", Seal, m.accounts))
+	checks = append(checks, m.sealed(opts.Seal)...)
+	if m.rootType == boot.ZFS {
+		checks = append(checks, m.otherRoots(opts.Seal))
 	}
 	return checks
 }
 
+func run(name string, group Group, check func() (string, error)) Check {
+	detail, err := check()
+	c := Check{Name: name, Group: group, Detail: detail, Err: err}
+	if err != nil {
+		c.Error = err.Error()
+	}
+	return c
+}
+
+// open finds root and EFI system partition.
 func (m *image) open(r io.ReaderAt, size int64) (string, error) {
-	table, err := gpt.Read(r, size)
+	var err error
+	if m.disk, err = volume.Open(r, size); err != nil {
+		return "", err
+	}
+	root, err := m.disk.Root()
 	if err != nil {
 		return "", err
 	}
-	if table.Problem != "" {
-		return "", errors.New(table.Problem)
+	m.root, m.volume = root, root
+	m.rootDevice()
+	if m.disk.Table == nil {
+		return "", errors.New("no GUID partition table: UEFI firmware starts nothing from the disk")
 	}
-	for _, p := range table.Partitions {
-		part := io.NewSectionReader(r, p.Start, p.Size)
-		switch p.Type {
-		case gpt.TypeESP:
-			if err := m.openESP(part, p.Size); err != nil {
-				return "", fmt.Errorf("EFI system partition: %w", err)
-			}
-		case gpt.TypeLinuxRootX8664:
-			if err := m.openExt4(part, p.Size); err != nil {
-				return "", fmt.Errorf("root partition: %w", err)
-			}
-		case gpt.TypeZFS:
-			if err := m.openZFS(part, p.Size); err != nil {
-				return "", fmt.Errorf("root partition: %w", err)
-			}
+	v := m.disk.ESP()
+	if v == nil {
+		return "", errors.New("no EFI system partition: want one of that type with FAT in it (UEFI 2.10, 13.3)")
+	}
+	m.esp = v.FAT
+	id := v.FAT.VolumeID()
+	m.devices = append(m.devices, device{
+		names:  append([]string{fmt.Sprintf("UUID=%04X-%04X", id>>16, id&0xffff)}, byPartition(v, v.FAT.Label())...),
+		mounts: []string{"/boot/efi", "/efi", "/boot"}, must: true,
+	})
+	if m.disk.Table.Problem != "" {
+		return "", errors.New(m.disk.Table.Problem)
+	}
+	return fmt.Sprintf("%d partitions, ESP %s, root %s", len(m.disk.Volumes), m.devices[1].names[0][len("UUID="):], m.devices[0].names[0]), nil
+}
+
+// rootDevice notes how the root is called.
+func (m *image) rootDevice() {
+	if m.volume.Tree != nil {
+		m.rootType = boot.ZFS
+		m.devices = []device{{names: []string{"ZFS=" + m.volume.Dataset}}}
+		return
+	}
+	m.rootType = boot.Ext4
+	u := m.volume.Volume.Ext4.UUID()
+	uuid := fmt.Sprintf("UUID=%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+	m.devices = []device{{
+		names:  append([]string{uuid}, byPartition(m.volume.Volume, m.volume.Volume.Ext4.Label())...),
+		mounts: []string{"/"}, must: true,
+	}}
+}
+
+// byPartition names a file system by its label and its partition.
+func byPartition(v *volume.Volume, label string) []string {
+	var names []string
+	if label != "" {
+		names = append(names, "LABEL="+label)
+	}
+	if v.Partition.Number > 0 {
+		names = append(names, "PARTUUID="+strings.ToLower(v.Partition.GUID.String()))
+		if v.Partition.Name != "" {
+			names = append(names, "PARTLABEL="+v.Partition.Name)
 		}
 	}
-	if m.esp == nil || m.root == nil {
-		return "", errors.New("want an EFI system partition and a root partition (types of the UEFI and Discoverable Partitions specifications)")
-	}
-	return fmt.Sprintf("%d partitions, ESP %s, root %s", len(table.Partitions), m.espUUID, m.rootArg), nil
+	return names
 }
 
-func (m *image) openESP(r io.ReaderAt, size int64) error {
-	esp, err := fat.Open(r, size)
-	if err != nil {
-		return err
-	}
-	m.esp, m.espUUID = esp, fmt.Sprintf("%04X-%04X", esp.VolumeID()>>16, esp.VolumeID()&0xffff)
-	return nil
-}
+// maxText bounds the files that are read whole.
+const maxText = 16 << 20
 
-func (m *image) openExt4(r io.ReaderAt, size int64) error {
-	root, err := ext4.Open(r, size)
-	if err != nil {
-		return err
-	}
-	u := root.UUID()
-	m.root, m.rootType, m.rootArg = root, boot.Ext4, fmt.Sprintf("UUID=%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
-	return nil
-}
-
-// openZFS takes what a boot would: the pool's bootfs, with the other datasets
-// at their mountpoints.
-func (m *image) openZFS(r io.ReaderAt, size int64) error {
-	pool, err := zfs.Open(r, size)
-	if err != nil {
-		return err
-	}
-	tree, err := pool.Tree("")
-	if err != nil {
-		return err
-	}
-	m.root, m.rootType, m.rootArg = tree, boot.ZFS, "ZFS="+pool.Properties()["bootfs"]
-	return nil
-}
-
-// loader asserts that firmware with empty variables finds a program to start.
-func (m *image) loader() (string, error) {
-	b, err := fs.ReadFile(m.esp, boot.RemovableLoader)
+// read gives a file of the root, whose name may have links in it.
+func (m *image) read(name string) (string, error) {
+	f, err := m.openRoot(name)
 	if err != nil {
 		return "", err
 	}
-	if len(b) < 4096 || string(b[:2]) != "MZ" {
-		return "", fmt.Errorf("%s is no PE program (%d bytes)", boot.RemovableLoader, len(b))
-	}
-	return boot.RemovableLoader, nil
+	b, err := io.ReadAll(io.LimitReader(f, maxText))
+	return string(b), errors.Join(err, f.Close())
 }
 
-// bootEntries asserts that each entry leads to files, and to this root.
-func (m *image) bootEntries() (string, error) {
-	list, err := m.esp.ReadDir(boot.EntriesDir)
+func (m *image) openRoot(name string) (fs.File, error) {
+	real, err := m.root.Resolve(name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	for _, d := range list {
-		text, err := fs.ReadFile(m.esp, path.Join(boot.EntriesDir, d.Name()))
-		if err != nil {
-			return "", err
-		}
-		e, err := boot.ParseEntry(d.Name(), text)
-		if err != nil {
-			return "", err
-		}
-		for _, name := range append([]string{e.Linux}, e.Initrd...) {
-			if st, err := fs.Stat(m.esp, name); err != nil || st.Size() == 0 {
-				return "", fmt.Errorf("entry %s: %s: missing or empty (%w)", d.Name(), name, err)
-			}
-		}
-		if want := "root=" + m.rootArg; !strings.Contains(" "+e.Options+" ", " "+want+" ") {
-			return "", fmt.Errorf("entry %s: options %q: want %s", d.Name(), e.Options, want)
-		}
-		m.entries = append(m.entries, e)
-	}
-	if len(m.entries) == 0 {
-		return "", fmt.Errorf("no entry in %s", boot.EntriesDir)
-	}
-	return fmt.Sprintf("%d, newest %s", len(m.entries), m.entries[len(m.entries)-1].Version), nil
-}
-
-// modules asserts that each kernel that can be chosen has its modules, the
-// ZFS ones too where the ZFS tools are installed.
-func (m *image) modules() (string, error) {
-	zfsTools := m.exists("usr/sbin/zpool") || m.exists("sbin/zpool")
-	for _, e := range m.entries {
-		dir, err := m.root.Resolve("lib/modules/" + e.Version)
-		if err != nil {
-			return "", fmt.Errorf("kernel %s: %w", e.Version, err)
-		}
-		if !m.exists(dir + "/modules.dep") {
-			return "", fmt.Errorf("kernel %s: no modules.dep in /%s", e.Version, dir)
-		}
-		if zfsTools {
-			if err := m.zfsModule(dir); err != nil {
-				return "", fmt.Errorf("kernel %s: %w", e.Version, err)
-			}
-		}
-		m.versions = append(m.versions, e.Version)
-	}
-	detail := strings.Join(m.versions, ", ")
-	if zfsTools {
-		detail += ", with zfs"
-	}
-	return detail, nil
-}
-
-func (m *image) zfsModule(dir string) error {
-	dep, err := fs.ReadFile(m.root, dir+"/modules.dep")
-	if err != nil {
-		return err
-	}
-	for _, line := range strings.Split(string(dep), "\n") {
-		name, _, _ := strings.Cut(line, ":")
-		if base := path.Base(name); strings.HasPrefix(base, "zfs.ko") {
-			if m.exists(dir + "/" + name) {
-				return nil
-			}
-			return fmt.Errorf("modules.dep names %s, which is not there", name)
-		}
-	}
-	return errors.New("the ZFS tools are installed, but modules.dep has no zfs module")
+	return m.root.Open(real)
 }
 
 func (m *image) exists(name string) bool {
-	name, err := m.root.Resolve(name)
-	if err != nil {
-		return false
-	}
-	_, err = m.root.Lstat(name)
+	_, err := m.root.Resolve(name)
 	return err == nil
-}
-
-// fstab asserts that everything that is mounted exists. A root on ZFS has no
-// line: its dataset says where it is mounted.
-func (m *image) fstab() (string, error) {
-	text, err := fs.ReadFile(m.root, "etc/fstab")
-	if err != nil {
-		return "", err
-	}
-	known := map[string]string{"UUID=" + m.espUUID: "/boot/efi"}
-	if m.rootType != boot.ZFS {
-		known[m.rootArg] = "/"
-	}
-	found := 0
-	for _, line := range strings.Split(string(text), "\n") {
-		f := strings.Fields(line)
-		if len(f) < 3 || strings.HasPrefix(f[0], "#") || !strings.HasPrefix(f[0], "UUID=") && !strings.HasPrefix(f[0], "/dev/") {
-			continue
-		}
-		if known[f[0]] == "" {
-			return "", fmt.Errorf("%s is on no partition of this disk (line %q)", f[0], line)
-		}
-		if known[f[0]] != f[1] {
-			return "", fmt.Errorf("%s is mounted on %s: want %s", f[0], f[1], known[f[0]])
-		}
-		found++
-	}
-	if found != len(known) {
-		return "", fmt.Errorf("%d of %d partitions are mounted", found, len(known))
-	}
-	return fmt.Sprintf("%d mounts", found), nil
-}
-
-func (m *image) sealed(opts seal.Options) (string, error) {
-	broken, err := seal.Check(m.root, opts)
-	if err != nil {
-		return "", err
-	}
-	var errs []error
-	for _, v := range broken {
-		errs = append(errs, errors.New(v.String()))
-	}
-	return fmt.Sprintf("%d items", len(seal.Items(opts))), errors.Join(errs...)
 }

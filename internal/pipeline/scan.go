@@ -1,0 +1,85 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/kldload/kldload/internal/scan"
+	"github.com/kldload/kldload/internal/ui"
+	"github.com/kldload/kldload/internal/volume"
+)
+
+// scanOptions says what the scan looks for and what it accepts: the user's
+// list, and the keys that the template gives its users.
+func (b *build) scanOptions() (scan.Options, error) {
+	var opts scan.Options
+	if b.src.ScanAllow != "" {
+		list, err := scan.ReadAllowList(b.src.ScanAllow, b.opts.Now())
+		if err != nil {
+			return opts, err
+		}
+		opts.Allow = list
+	}
+	for _, s := range b.opts.Sensitive {
+		opts.Literals = append(opts.Literals, scan.Literal{Name: s.Name, Value: s.Value})
+	}
+	for _, u := range b.src.Users {
+		opts.Declared = append(opts.Declared, u.SSHAuthorizedKeys...)
+	}
+	return opts, nil
+}
+
+// scan looks for secrets on the finished disk: what is found there, ships.
+func (b *build) scan(ctx context.Context, s *ui.Stage) (outcome, error) {
+	opts, err := b.scanOptions()
+	if err != nil {
+		return outcome{}, err
+	}
+	eng, err := scan.New(opts)
+	if err != nil {
+		return outcome{}, err
+	}
+	f, err := os.Open(b.raw)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer f.Close()
+	disk, err := volume.Open(f, b.src.DiskSize)
+	if err != nil {
+		return outcome{}, fmt.Errorf("scanning the disk: %w", err)
+	}
+	var done atomic.Int64
+	err = scan.Image(ctx, eng, disk, scan.ImageOptions{Progress: func(n int64) { s.Progress(done.Add(n), 0, "") }})
+	if err != nil {
+		return outcome{}, fmt.Errorf("scanning the disk: %w", err)
+	}
+	r := eng.Report()
+	b.result.Scan = r
+	if len(r.Findings) > 0 {
+		return outcome{}, foundError(r)
+	}
+	return outcome{detail: r.Summary()}, nil
+}
+
+// foundError lists what was found, masked.
+func foundError(r *scan.Report) error {
+	const most = 20
+	var b strings.Builder
+	for i, f := range r.Findings {
+		if i == most {
+			fmt.Fprintf(&b, "\n  … and %d more: kldload scan lists them", len(r.Findings)-most)
+			break
+		}
+		fmt.Fprintf(&b, "\n  %s  %s", f.Rule, f.Place())
+		if f.Masked != "" {
+			b.WriteString("  " + f.Masked)
+		}
+		if f.Fingerprint != "" {
+			b.WriteString("  " + f.Fingerprint)
+		}
+	}
+	return fmt.Errorf("the image holds what must not ship:%s\nhint: take it out in a provisioner; to accept it, scan_allow = \"FILE\" with %s", b.String(), r.AllowHint())
+}

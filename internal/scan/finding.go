@@ -1,0 +1,160 @@
+package scan
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Finding is one secret at one place, masked.
+type Finding struct {
+	Location
+	Rule        string `json:"rule"`
+	Description string `json:"description"`
+	Line        int    `json:"line,omitempty"`   // from 1; 0 in binary content
+	Offset      int64  `json:"offset,omitempty"` // of the secret in the bytes that Where names
+	// Masked is the name that the line gives the secret, and at most a quarter
+	// of the secret and four characters. "" where the file itself is the finding.
+	Masked string `json:"masked,omitempty"`
+	// Fingerprint names the finding in an allow-list. "" beyond the first
+	// MaxFingerprints findings.
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// Reason says why it is allowed; "" in Findings.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Note is something that was not looked into, or an entry of the allow-list
+// that nothing used.
+type Note struct {
+	Location
+	Text string `json:"text"`
+}
+
+// Report is the result of a scan, in a stable order.
+type Report struct {
+	Findings []Finding `json:"findings"`
+	Allowed  []Finding `json:"allowed"` // with Reason
+	Notes    []Note    `json:"notes"`
+	Files    int64     `json:"files"`
+	// Packaged are the files whose content an installed package ships.
+	Packaged int64 `json:"packaged"`
+	Bytes    int64 `json:"bytes"`
+	// Expanded counts what files unpacked to.
+	Expanded int64 `json:"expanded"`
+}
+
+// Report gives what was found so far.
+func (e *Engine) Report() *Report {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := &Report{Findings: []Finding{}, Allowed: []Finding{}, Notes: slices.Clone(e.notes), Files: e.files, Packaged: e.known, Bytes: e.bytes, Expanded: e.expanded}
+	found := slices.Clone(e.found)
+	slices.SortStableFunc(found, compareCandidates)
+	found = slices.CompactFunc(found, func(a, b candidate) bool { return compareCandidates(a, b) == 0 }) // of parts that overlap
+	prints := fingerprints(found)
+	for i, c := range found {
+		f := Finding{
+			Location: c.loc, Rule: c.rule.id, Description: c.rule.description, Line: c.line, Offset: c.start,
+			Masked: c.masked(), Fingerprint: prints[i],
+		}
+		if f.Reason = e.reason(f, &c); f.Reason != "" {
+			r.Allowed = append(r.Allowed, f)
+		} else {
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	r.Notes = append(r.Notes, e.opts.Allow.unused()...)
+	slices.SortStableFunc(r.Notes, func(a, b Note) int {
+		return cmp.Or(compareLocations(a.Location, b.Location), strings.Compare(a.Text, b.Text))
+	})
+	r.Notes = slices.Compact(r.Notes)
+	return r
+}
+
+// reason is why a finding is allowed. The built-in list is for files as their
+// packages ship them.
+func (e *Engine) reason(f Finding, c *candidate) string {
+	if reason := e.rules.builtinReason(f.Rule, c.path); c.packaged && reason != "" {
+		return reason
+	}
+	return e.opts.Allow.reason(f)
+}
+
+func compareLocations(a, b Location) int {
+	return cmp.Or(strings.Compare(a.Volume, b.Volume), strings.Compare(a.Dataset, b.Dataset),
+		strings.Compare(a.Path, b.Path), strings.Compare(a.Where, b.Where))
+}
+
+func compareCandidates(a, b candidate) int {
+	return cmp.Or(compareLocations(a.loc, b.loc), cmp.Compare(a.start, b.start), strings.Compare(a.rule.id, b.rule.id), strings.Compare(a.secret, b.secret))
+}
+
+// distinct drops what is told already: the same secret by the same rule, and
+// of two rules on the same bytes the one that knows less.
+func distinct(found []candidate) []candidate {
+	slices.SortStableFunc(found, func(a, b candidate) int {
+		return cmp.Or(strings.Compare(a.loc.Where, b.loc.Where), cmp.Compare(a.start, b.start),
+			cmp.Compare(b.rule.rank, a.rule.rank), cmp.Compare(b.end, a.end), strings.Compare(a.rule.id, b.rule.id))
+	})
+	type key struct{ rule, secret string }
+	seen := map[key]bool{}
+	var kept []candidate
+	for i, c := range found {
+		if k := (key{c.rule.id, c.secret}); !seen[k] && !covered(found, i) {
+			seen[k] = true
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+// covered says whether another match that knows more, or is longer, overlaps
+// found[i]. Matches are sorted by place: only neighbours can.
+func covered(found []candidate, i int) bool {
+	c := found[i]
+	const near = 64
+	for j := max(0, i-near); j < min(len(found), i+near); j++ {
+		o := found[j]
+		if j == i || o.loc.Where != c.loc.Where || o.end <= c.start || o.start >= c.end {
+			continue
+		}
+		if o.rule.rank > c.rule.rank || o.rule.rank == c.rule.rank && (o.end-o.start > c.end-c.start || o.end-o.start == c.end-c.start && j < i) {
+			return true
+		}
+	}
+	return false
+}
+
+// naming is the part of a line that names a secret: a key, then a separator.
+// More is not shown, as it may be another secret.
+var naming = regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_.-]{0,31}["']?[ \t]{0,4}(?:=|:|=>|:=)[ \t]{0,4}["']?$`)
+
+func nameBefore(b []byte) string {
+	if len(b) > 48 {
+		b = b[len(b)-48:]
+	}
+	return string(naming.Find(b))
+}
+
+// masked shows the name and the first characters.
+func (c *candidate) masked() string {
+	if c.secret == "" || c.rule.literal != nil {
+		return ""
+	}
+	if head, _, found := strings.Cut(c.secret, "KEY"); found && strings.HasPrefix(head, "-----BEGIN ") && len(head) < 60 {
+		return head + "KEY…"
+	}
+	shown := min(4, len(c.secret)/4)
+	return c.name + clean(c.secret[:shown]) + "…"
+}
+
+// clean keeps terminals from obeying what a file says.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f {
+			return '.'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,151 @@
+// Package scan finds secrets in what an image ships: keys, tokens, password
+// hashes, provisioning leftovers, by the rules of gitleaks and by rules of our
+// own, in files, in what files hold (archives, initramfs, databases, logs,
+// encodings) and in bytes that belong to no file.
+//
+// It prints no secret: a finding shows at most the first characters of one.
+// What it does not look into (a depth or a size that is too large, a format it
+// does not read, an encrypted archive) is in the report, never dropped.
+//
+// It does not ask whether a key is still valid, and reads no password-protected
+// archive. Spec: the issue on seal, scan and evidence; docs/scan.md is the
+// user's view.
+package scan
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+)
+
+// Options of a scan. The zero value looks with every rule.
+type Options struct {
+	// Allow are the findings that the user accepts.
+	Allow *AllowList
+	// Literals are values that must not be in the image whatever their form,
+	// with the names that reports call them by.
+	Literals []Literal
+	// Declared are strings that the template put there on purpose: SSH public
+	// keys of its users.
+	Declared []string
+	// AllFiles looks at files of packages with every rule, too.
+	AllFiles bool
+	// MaxExpanded bounds the bytes that one file may unpack to; 0 is 1 GiB.
+	MaxExpanded int64
+}
+
+// Location says where a finding is.
+type Location struct {
+	Volume  string `json:"volume,omitempty"`
+	Dataset string `json:"dataset,omitempty"`
+	// Path has a leading slash; "" for bytes of no file.
+	Path string `json:"path,omitempty"`
+	// Where is "" for the file's own bytes; else "xattr user.x", "slack", "free
+	// space", "snapshot @golden", "member a/b of gzip".
+	Where string `json:"where,omitempty"`
+}
+
+// Engine looks at files and bytes. Its methods may be used from several
+// goroutines at once, Report after all of them.
+type Engine struct {
+	opts     Options
+	rules    *ruleSet
+	pristine *pristine
+	buffers  sync.Pool // of *[]byte, chunkSize long
+
+	mu       sync.Mutex
+	found    []candidate
+	notes    []Note
+	files    int64
+	known    int64
+	bytes    int64
+	expanded int64
+}
+
+// New compiles the rules. An error is a rule that does not compile or a
+// literal that is too long.
+func New(opts Options) (*Engine, error) {
+	if opts.MaxExpanded == 0 {
+		opts.MaxExpanded = 1 << 30
+	}
+	rules, err := newRuleSet(opts)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{opts: opts, rules: rules, pristine: newPristine()}
+	e.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
+	return e, nil
+}
+
+// Packages learns which contents belong to installed packages, from the
+// databases in a root file system. Call it before File for the files of that
+// root. A root without a database is no error.
+func (e *Engine) Packages(root fs.FS) error {
+	return e.pristine.learn(root)
+}
+
+// File looks at one regular file of size bytes. Open is called at most once.
+// An error is one of reading, or ctx's; what the content does wrong is noted in
+// the report.
+func (e *Engine) File(ctx context.Context, loc Location, size int64, mode fs.FileMode, open func() (io.ReadCloser, error)) error {
+	e.count(1, size)
+	if size == 0 || !mode.IsRegular() {
+		return ctx.Err()
+	}
+	r, err := open()
+	if err != nil {
+		return fmt.Errorf("opening %q to scan it: %w", loc.Path, err)
+	}
+	u := e.unit(ctx, loc)
+	err = u.stream(r, size)
+	if cerr := r.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("scanning %q: %w", loc.Path, err)
+	}
+	e.keep(u.finish())
+	return nil
+}
+
+// Raw looks at bytes that are no file: free space, slack, the value of an
+// extended attribute. Offsets of findings are base and up.
+func (e *Engine) Raw(ctx context.Context, loc Location, base int64, r io.Reader) error {
+	u := e.unit(ctx, loc)
+	u.raw = true
+	n, err := u.chunks(r, base)
+	e.count(0, n)
+	if err != nil {
+		return fmt.Errorf("scanning %s %q: %w", loc.Where, loc.Path, err)
+	}
+	e.keep(u.finish())
+	return nil
+}
+
+// bytesAt scans what is in memory.
+func (u *unit) bytesAt(b []byte) error {
+	_, err := u.chunks(bytes.NewReader(b), 0)
+	return err
+}
+
+// Note records something that was not looked into.
+func (e *Engine) Note(loc Location, what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.notes = append(e.notes, Note{loc, what})
+}
+
+func (e *Engine) count(files, n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.files, e.bytes = e.files+files, e.bytes+n
+}
+
+func (e *Engine) keep(found []candidate) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.found = append(e.found, found...)
+}
