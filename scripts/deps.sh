@@ -8,7 +8,7 @@ packages="mmdebstrap apt-utils gpgv debian-archive-keyring uidmap
 	qemu-system-x86 qemu-utils ovmf ca-certificates openssh-client"
 # judges: what the tests believe in place of our own reading
 packages="$packages e2fsprogs dosfstools mtools gdisk fdisk util-linux mount cpio zstd
-	xz-utils acl attr libcap2-bin openssh-server openssl minisign procps gnupg make 7zip
+	xz-utils acl attr libcap2-bin openssh-server openssl minisign git procps gnupg make 7zip
 	libarchive-tools libxml2-utils python3 zfsutils-linux grub-common"
 
 missing=

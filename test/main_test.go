@@ -36,6 +36,9 @@ func setUp(m *testing.M) (int, error) {
 		return 1, err
 	}
 	public, binary = dir, filepath.Join(dir, "kldload")
+	if err := os.Setenv("XDG_DATA_HOME", filepath.Join(dir, "data")); err != nil { // the key that signs
+		return 1, err
+	}
 	if err := makeBinary(); err != nil {
 		return 1, err
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -59,11 +60,35 @@ func TestJSONEventsAndDescriptions(t *testing.T) {
 	t.Run("checksums", func(t *testing.T) {
 		tool(t, "sh", "-ec", `cd "$1"; sha256sum --strict -c golden.sha256sum *.sha256; md5sum --strict -c golden.md5sum`, "sh", filepath.Join(dir, "out"))
 	})
+	t.Run("evidence", func(t *testing.T) { checkEvidence(t, filepath.Join(dir, "out")) })
 	t.Run("formats", func(t *testing.T) {
 		out := filepath.Join(dir, "out")
 		tool(t, "qemu-img", "check", filepath.Join(out, "golden.qcow2"))
 		tool(t, "qemu-img", "compare", filepath.Join(out, "golden.raw"), filepath.Join(out, "golden.qcow2"))
 	})
+}
+
+// checkEvidence has openssl verify each signature, then us all of it, before
+// and after a byte of an image is changed.
+func checkEvidence(t *testing.T, out string) {
+	tool(t, "sh", "-ec", `cd "$1"; ls *.sig | wc -l | grep -qx 8
+for s in *.sig; do openssl pkeyutl -verify -pubin -inkey golden.pub -rawin -in "${s%.sig}" -sigfile "$s"; done`, "sh", out)
+	verify := []string{binary, "key", "verify", "--key", filepath.Join(out, "golden.pub"), out}
+	said := tool(t, verify...)
+	for _, want := range []string{"golden.raw  as it was built", "golden.qcow2  as it was built", "golden.spdx.json  as it was built"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("kldload key verify does not say %q:\n%s", want, said)
+		}
+	}
+	spdx := tool(t, "sh", "-ec", `grep -c '"algorithm": "SHA256"' "$1"`, "sh", filepath.Join(out, "golden.spdx.json"))
+	if n, err := strconv.Atoi(strings.TrimSpace(spdx)); err != nil || n < 100 {
+		t.Errorf("%s packages have the digest of their file: want them all", spdx)
+	}
+	flipAt(t, filepath.Join(out, "golden.qcow2"), 100_000)
+	if said, err := exec.Command(verify[0], verify[1:]...).CombinedOutput(); err == nil || !strings.Contains(string(said), "is not what was built") {
+		t.Errorf("a changed image: %v\n%s", err, said)
+	}
+	flipAt(t, filepath.Join(out, "golden.qcow2"), 100_000)
 }
 
 // mountsOf is empty when the process is gone.
@@ -84,7 +109,7 @@ func checkEvents(t *testing.T, o outcome) {
 			stages = append(stages, e.Stage)
 		}
 	}
-	want := []string{"darksite", "tree", "configure", "seal", "disk", "verify", "formats", "publish"}
+	want := []string{"darksite", "tree", "configure", "seal", "disk", "verify", "formats", "evidence", "publish"}
 	if !slices.Equal(stages, want) {
 		t.Errorf("stages %v: want %v", stages, want)
 	}
@@ -106,7 +131,7 @@ func checkResult(t *testing.T, dir string, o outcome) {
 	if err := json.Unmarshal(o.events[len(o.events)-1].Data, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Artifacts) != 2 || r.Manifest != "out/manifest.json" || len(r.Files) != 6 {
+	if len(r.Artifacts) != 2 || r.Manifest != "out/manifest.json" || len(r.Files) != 18 {
 		t.Fatalf("result %+v", r)
 	}
 	for _, a := range r.Artifacts {

@@ -70,7 +70,7 @@ func TestSecrets(t *testing.T) {
 	plain := call{dir: dir, env: env, args: []string{"build", "-force", "--cache-dir", caches, "golden.pkr.hcl"}}.run(t).succeeded(t)
 	for where, text := range map[string]string{
 		"--json": o.stdout + o.stderr, "plain output": plain.stdout + plain.stderr,
-		"manifest": read(t, dir, "out/manifest.json"), "command lines": strings.Join(leaks, "\n"),
+		"manifest": read(t, dir, "out/manifest.json"), "provenance": provenance(t, dir), "command lines": strings.Join(leaks, "\n"),
 	} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the secret is in %s", where)
@@ -79,6 +79,16 @@ func TestSecrets(t *testing.T) {
 	if out, err := exec.Command("grep", "-c", "-a", "-F", secret, filepath.Join(dir, "out/golden.raw")).CombinedOutput(); err == nil {
 		t.Errorf("the secret is in the image, %s times", strings.TrimSpace(string(out)))
 	}
+}
+
+// provenance is the statement of a build, decoded.
+func provenance(t *testing.T, dir string) string {
+	t.Helper()
+	text := tool(t, "sh", "-ec", `sed 's/.*"payload":"\([^"]*\)".*/\1/' "$1" | base64 -d`, "sh", filepath.Join(dir, "out/golden.intoto.jsonl"))
+	if !strings.Contains(text, `"token":"<sensitive>"`) || !strings.Contains(text, `"path":"say.sh","role":"script"`) {
+		t.Errorf("the provenance does not say what went in: %s", text)
+	}
+	return text
 }
 
 // commandLines lists the processes whose arguments hold a text.

@@ -90,9 +90,6 @@ func Load(name string) (*Key, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("signing key %q: not a regular file", name)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("signing key %q: mode %04o lets others read it\nhint: chmod 600 %s; who may have read it can sign: kldload key generate makes a new one", name, info.Mode().Perm(), name)
-	}
 	data, err := readKey(f)
 	if err != nil {
 		return nil, fmt.Errorf("signing key %q: %w", name, err)
@@ -100,6 +97,9 @@ func Load(name string) (*Key, error) {
 	key, err := parsePrivate(data)
 	if err != nil {
 		return nil, fmt.Errorf("signing key %q: %w", name, err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("signing key %q: mode %04o lets others read it\nhint: chmod 600 %s; who may have read it can sign: kldload key generate makes a new one", name, info.Mode().Perm(), name)
 	}
 	return key, nil
 }

@@ -82,8 +82,8 @@ func digestOf(path string) (string, error) {
 
 // commit asks git where the template's folder is at: nil outside of a
 // repository, without git, or where git does not trust the folder's owner. Only
-// what is tracked below the folder counts as dirty. Settings of a repository
-// that name programs are switched off.
+// what is tracked below the folder counts as dirty. The repository's hooks and file
+// system monitor do not run.
 func commit(ctx context.Context, dir string) *evidence.Git {
 	git := func(args ...string) (string, error) {
 		args = append([]string{"git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "--no-optional-locks"}, args...)
