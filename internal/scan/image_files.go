@@ -94,11 +94,20 @@ func (s *imageScan) names(w *walked, dir string, list []fs.DirEntry) {
 	s.text(w.at(dir, "file names"), b.String())
 }
 
-// text looks at a few bytes.
+// text looks at names for secrets that tell of themselves: those which a word
+// before them gives away are in no name.
 func (s *imageScan) text(loc Location, text string) {
-	if text != "" {
-		s.do(loc, func() error { return s.e.Raw(s.ctx, loc, 0, strings.NewReader(text)) })
+	if text == "" {
+		return
 	}
+	s.do(loc, func() error {
+		u := s.e.unit(s.ctx, loc)
+		u.raw, u.known = true, true
+		err := u.bytesAt([]byte(text))
+		u.known = false
+		s.e.keep(u.finish())
+		return err
+	})
 }
 
 // file hands over what there is to look at of a file.
