@@ -84,7 +84,7 @@ func checkEvents(t *testing.T, o outcome) {
 			stages = append(stages, e.Stage)
 		}
 	}
-	want := []string{"darksite", "tree", "configure", "seal", "disk", "verify", "formats", "publish"}
+	want := []string{"darksite", "tree", "configure", "seal", "disk", "verify", "scan", "formats", "publish"}
 	if !slices.Equal(stages, want) {
 		t.Errorf("stages %v: want %v", stages, want)
 	}
