@@ -109,7 +109,7 @@ func checkEvents(t *testing.T, o outcome) {
 			stages = append(stages, e.Stage)
 		}
 	}
-	want := []string{"darksite", "tree", "configure", "seal", "disk", "verify", "formats", "evidence", "publish"}
+	want := []string{"darksite", "tree", "configure", "seal", "disk", "verify", "scan", "formats", "evidence", "publish"}
 	if !slices.Equal(stages, want) {
 		t.Errorf("stages %v: want %v", stages, want)
 	}

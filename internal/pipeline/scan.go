@@ -73,13 +73,7 @@ func foundError(r *scan.Report) error {
 			fmt.Fprintf(&b, "\n  … and %d more: kldload scan lists them", len(r.Findings)-most)
 			break
 		}
-		fmt.Fprintf(&b, "\n  %s  %s", f.Rule, f.Place())
-		if f.Masked != "" {
-			b.WriteString("  " + f.Masked)
-		}
-		if f.Fingerprint != "" {
-			b.WriteString("  " + f.Fingerprint)
-		}
+		b.WriteString(strings.TrimRight(fmt.Sprintf("\n  %s  %s  %s  %s", f.Rule, f.Place(), f.Shown(), f.Fingerprint), " "))
 	}
 	return fmt.Errorf("the image holds what must not ship:%s\nhint: take it out in a provisioner; to accept it, scan_allow = \"FILE\" with %s", b.String(), r.AllowHint())
 }

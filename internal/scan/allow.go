@@ -54,21 +54,23 @@ func ParseAllowList(name string, text []byte, now time.Time) (*AllowList, error)
 		return nil, fmt.Errorf("%s: the allow-list has %d bytes, want at most %d", name, len(text), maxAllowList)
 	}
 	var file struct {
-		Allow []*allowEntry `toml:"allow"`
+		Allow []allowEntry `toml:"allow"`
 	}
 	d := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
 	if err := d.Decode(&file); err != nil {
 		return nil, allowError(name, err)
 	}
 	lines := tableLines(text)
-	l := &AllowList{file: name, entries: file.Allow}
-	for i, e := range l.entries {
+	l := &AllowList{file: name}
+	for i := range file.Allow {
+		e := &file.Allow[i]
 		if i < len(lines) {
 			e.line = lines[i]
 		}
 		if err := e.check(now); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, e.line, err)
 		}
+		l.entries = append(l.entries, e)
 	}
 	return l, nil
 }

@@ -81,8 +81,8 @@ func patch(t *testing.T, name, body string, at int64) {
 	}
 }
 
-// scanned looks at an image with an engine.
-func scanned(t *testing.T, name string, opts Options) *Engine {
+// scannedImage looks at an image with an engine.
+func scannedImage(t *testing.T, name string, opts Options) *Engine {
 	t.Helper()
 	f, err := os.Open(name)
 	if err != nil {
@@ -217,7 +217,7 @@ func TestImageOfPartitions(t *testing.T) {
 	patch(t, disk, "\n"+p.key("the disk|||outside of partitions")+"\n", 18*mib)
 	patch(t, disk, "\n"+p.key("the disk|||outside of partitions")+"\n", 446-64) // in boot code
 	patch(t, disk, "\n"+p.key("partition 3 (unknown content)|||bytes of the volume")+"\n", 63*mib)
-	p.compare(scanned(t, disk, Options{}))
+	p.compare(scannedImage(t, disk, Options{}))
 }
 
 // zfsPool makes a pool of the writer's, with secrets in datasets that no system
@@ -295,7 +295,7 @@ func freeAt(t *testing.T, name string) (at int64) {
 
 func TestImageOfPool(t *testing.T) {
 	p := newPlanted(t)
-	e := scanned(t, p.zfsPool(t.TempDir()), Options{})
+	e := scannedImage(t, p.zfsPool(t.TempDir()), Options{})
 	// The text of the block stands between the matches of its packed form.
 	e.found = slices.DeleteFunc(e.found, func(c candidate) bool { return c.loc.Where == "free space" })
 	p.compare(e)
@@ -341,7 +341,7 @@ func TestImageOfKernelPool(t *testing.T) {
 	for text := range wants {
 		opts.Literals = append(opts.Literals, Literal{Name: text, Value: text})
 	}
-	e := scanned(t, kernelPool(t), opts)
+	e := scannedImage(t, kernelPool(t), opts)
 	found := map[string]bool{}
 	for _, c := range e.found {
 		found[c.secret+"|"+c.loc.Dataset+"|"+c.loc.Path+"|"+c.loc.Where] = true
@@ -373,7 +373,7 @@ func TestImageOfOtherKinds(t *testing.T) {
 		patch(t, img, c.body, 0)
 		clear(p.keys)
 		patch(t, img, "\n"+p.key(c.volume+"|||bytes of the volume")+"\n", 7*mib)
-		e := scanned(t, img, Options{})
+		e := scannedImage(t, img, Options{})
 		notes := e.Report().Notes
 		if len(notes) != 1 || !strings.HasPrefix(notes[0].Text, c.note) {
 			t.Errorf("%s: notes %v", name, notes)
@@ -387,7 +387,7 @@ func TestImageOfOtherKinds(t *testing.T) {
 func TestImageReportIsStable(t *testing.T) {
 	p := newPlanted(t)
 	img := p.zfsPool(t.TempDir())
-	first, second := scanned(t, img, Options{}).Report(), scanned(t, img, Options{}).Report()
+	first, second := scannedImage(t, img, Options{}).Report(), scannedImage(t, img, Options{}).Report()
 	if diff := cmp.Diff(first, second); diff != "" || len(first.Findings) == 0 {
 		t.Errorf("(-first +second)\n%s", diff)
 	}
@@ -403,7 +403,7 @@ func TestImageBorders(t *testing.T) {
 		copy(body[at:], " "+p.key(place)+" ")
 	}
 	patch(t, img, string(body), 0)
-	e := scanned(t, img, Options{})
+	e := scannedImage(t, img, Options{})
 	p.compare(e)
 	if n := len(e.Report().Findings); n != 4 {
 		t.Errorf("%d findings, want 4", n)

@@ -30,6 +30,14 @@ func (f *Finding) Place() string {
 	return strings.TrimSpace(b.String())
 }
 
+// Shown is the masked text, or what is wrong where there is none.
+func (f *Finding) Shown() string {
+	if f.Masked == "" {
+		return f.Description
+	}
+	return f.Masked
+}
+
 // Text is the report for people: findings, notes, a line of what was done.
 func (r *Report) Text() string {
 	var b strings.Builder
@@ -38,11 +46,7 @@ func (r *Report) Text() string {
 		if i == maxTold {
 			break
 		}
-		shown := f.Masked
-		if shown == "" {
-			shown = f.Description
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Rule, f.Place(), shown, f.Fingerprint)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Rule, f.Place(), f.Shown(), f.Fingerprint)
 	}
 	_ = w.Flush() // into memory
 	if more := len(r.Findings) - maxTold; more > 0 {
