@@ -49,6 +49,7 @@ type unit struct {
 	spans  []span
 	opened []uint16
 	more   map[*rule]int
+	paths  map[*rule]bool // of rules for certain paths: whether this is one
 }
 
 // span is where a rule's expression is to be run.
@@ -145,6 +146,9 @@ func (u *unit) open(b []byte, base int64, id uint16, end int, binary bool) {
 		u.literal(b, base, r, end, binary)
 		return
 	}
+	if r.path != nil && !u.about(r) {
+		return
+	}
 	s := &u.spans[id]
 	if s.hi > 0 && end+r.after <= s.hi {
 		return
@@ -164,6 +168,19 @@ func (u *unit) open(b []byte, base int64, id uint16, end int, binary bool) {
 		u.run(b, base, id, binary)
 	}
 	*s = span{lo, hi}
+}
+
+// about tells whether a rule for certain paths is for this one.
+func (u *unit) about(r *rule) bool {
+	is, known := u.paths[r]
+	if !known {
+		if u.paths == nil {
+			u.paths = map[*rule]bool{}
+		}
+		is = r.path.MatchString(u.path)
+		u.paths[r] = is
+	}
+	return is
 }
 
 // printable are the bytes that text in a binary is made of.
@@ -238,9 +255,6 @@ func texty(c byte, binary bool) bool {
 func (u *unit) run(b []byte, base int64, id uint16, binary bool) {
 	r, s := u.e.rules.rules[id], u.spans[id]
 	u.spans[id] = span{}
-	if r.path != nil && !r.path.MatchString(u.path) {
-		return
-	}
 	w := b[s.lo:s.hi]
 	for _, m := range r.re.FindAllSubmatchIndex(w, maxPerRule) {
 		lo, hi := r.secretOf(w, m)
