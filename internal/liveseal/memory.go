@@ -1,0 +1,152 @@
+package liveseal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kldload/kldload/internal/run"
+	"github.com/kldload/kldload/internal/seal"
+)
+
+// memory is where the machine keeps until it is off what the disk no longer
+// has, and this program for the last seal. It is a tmpfs of our own: on Debian
+// nothing can be run from /run itself (initramfs-tools mounts it noexec).
+const memory = "/run/kldload-seal"
+
+// heldFolders and heldFile stay as they are for whoever uses the machine: sshd
+// reads its host keys again for each connection, and Packer's shutdown_command
+// is often sudo, by cloud-init's rule or with a password.
+var heldFolders = []string{"/etc/ssh", "/etc/sudoers.d"}
+
+const heldFile = "/etc/shadow"
+
+// hold prepares a running machine: all that is done here can be done again.
+func (r *Report) hold(ctx context.Context, opts seal.Options) error {
+	all, err := mounts()
+	if err != nil {
+		return err
+	}
+	if err := mountMemory(all); err != nil {
+		return err
+	}
+	for _, dir := range heldFolders {
+		if err := r.holdInMemory(ctx, all, dir); err != nil {
+			return err
+		}
+	}
+	if err := copyHeld(ctx, heldFile); err != nil { // mounted when the disk's is sealed
+		return err
+	}
+	r.Warnings = append(r.Warnings, swapOff(ctx)...)
+	if err := startUnit(ctx, opts, diskMounts(all)); err != nil {
+		return err
+	}
+	// From here on the journal is in memory; what it has on the disk goes.
+	if err := run.Run(ctx, run.Cmd{Doing: "moving the journal to memory", Args: []string{"journalctl", "--relinquish-var"}}); err != nil {
+		r.Warnings = append(r.Warnings, err.Error()+"; the last seal takes its files out")
+	}
+	return nil
+}
+
+func mountMemory(all []mount) error {
+	if !isMounted(all, memory) {
+		if err := os.MkdirAll(memory, 0o700); err != nil {
+			return err
+		}
+		if err := unix.Mount("tmpfs", memory, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
+			return fmt.Errorf("mounting a tmpfs at %s: %w", memory, err)
+		}
+	}
+	return copyProgram(memory + "/kexport")
+}
+
+func isMounted(all []mount, point string) bool {
+	return slices.ContainsFunc(all, func(m mount) bool { return m.point == point })
+}
+
+// copyProgram copies the running program, which may have been removed or lie
+// where nothing can be run later.
+func copyProgram(to string) error {
+	in, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return fmt.Errorf("copying this program: %w", err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
+	if err != nil {
+		return fmt.Errorf("copying this program: %w", err)
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Close()); err == nil {
+		err = os.Rename(to+".new", to)
+	}
+	if err != nil {
+		return fmt.Errorf("copying this program: %w", err)
+	}
+	return nil
+}
+
+// heldCopy is where a path is kept.
+func heldCopy(name string) string {
+	return filepath.Join(memory, strings.ReplaceAll(strings.TrimPrefix(name, "/"), "/", "-"))
+}
+
+// copyHeld copies a folder or file to memory once: a later run finds the
+// disk's without keys.
+func copyHeld(ctx context.Context, name string) error {
+	to := heldCopy(name)
+	for _, there := range []string{to, name} {
+		_, err := os.Lstat(there)
+		if err == nil && there == to || errors.Is(err, fs.ErrNotExist) && there == name {
+			return nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	doing := "keeping " + name + " in memory"
+	if err := os.RemoveAll(to + ".new"); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if err := run.Run(ctx, run.Cmd{Doing: doing, Args: []string{"cp", "-a", "--", name, to + ".new"}}); err != nil {
+		return err
+	}
+	return os.Rename(to+".new", to)
+}
+
+// holdInMemory mounts the copy over the disk's: what reads the name finds it
+// as it was, and the disk's tree (onDisk) does not show it.
+func (r *Report) holdInMemory(ctx context.Context, all []mount, name string) error {
+	if err := copyHeld(ctx, name); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(heldCopy(name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if !isMounted(all, name) {
+		if err := unix.Mount(heldCopy(name), name, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("keeping %s in memory: %w", name, err)
+		}
+	}
+	r.InMemory = append(r.InMemory, name)
+	return nil
+}
+
+// holdPasswords is done when the disk's file is sealed: a file that is
+// replaced loses what is mounted on it.
+func (r *Report) holdPasswords(ctx context.Context) error {
+	all, err := mounts()
+	if err != nil {
+		return err
+	}
+	return r.holdInMemory(ctx, all, heldFile)
+}
