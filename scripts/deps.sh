@@ -9,7 +9,7 @@ packages="mmdebstrap apt-utils gpgv debian-archive-keyring uidmap
 # judges: what the tests believe in place of our own reading
 packages="$packages e2fsprogs dosfstools mtools gdisk fdisk util-linux mount cpio zstd
 	xz-utils acl attr libcap2-bin openssh-server openssl minisign procps gnupg make 7zip
-	libarchive-tools libxml2-utils python3 zfsutils-linux grub-common"
+	libarchive-tools libxml2-utils python3 zfsutils-linux grub-common systemd"
 
 missing=
 for p in $packages; do

@@ -15,15 +15,13 @@ import (
 // folders, and what lies hidden below such mounts. It is mounted in a namespace
 // of one thread, so that nothing of it stays, however the process ends; do must
 // open the folder on the goroutine that it is called on.
-func onDisk(do func(dir string) error) error {
-	all, err := mounts()
-	if err != nil {
-		return err
-	}
+//
+// Points are where file systems of the tree are mounted beside "/" (diskMounts).
+func onDisk(points []string, do func(dir string) error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
-		dir, err := mountDisk(diskMounts(all))
+		dir, err := mountDisk(points)
 		if err != nil {
 			done <- fmt.Errorf("mounting the disk's tree aside: %w", err)
 			return

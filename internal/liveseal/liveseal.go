@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -77,15 +78,20 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 	if opts.Poweroff && !r.Running {
 		return nil, errors.New("powering off: nothing is booted here that could be: this is a container or a chroot, or no systemd runs\nhint: leave out --poweroff")
 	}
-	if opts.DryRun {
-		return r, r.plan(opts.Seal)
+	all, err := mounts()
+	if err != nil {
+		return nil, err
+	}
+	points := diskMounts(all)
+	if err := onDisk(points, func(dir string) error { return r.plan(dir, points, opts.Seal) }); err != nil || opts.DryRun {
+		return r, err
 	}
 	if r.Running {
-		if err := r.hold(ctx, opts.Seal); err != nil {
+		if err := r.hold(ctx, opts.Seal, points); err != nil {
 			return nil, err
 		}
 	}
-	if err := onDisk(func(dir string) error { return r.apply(dir, opts.Seal) }); err != nil {
+	if err := onDisk(points, func(dir string) error { return r.apply(dir, opts.Seal) }); err != nil {
 		return nil, err
 	}
 	if r.Running {
@@ -102,29 +108,25 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 	return r, nil
 }
 
-// plan fills in the items without changing a file.
-func (r *Report) plan(opts seal.Options) error {
-	return onDisk(func(dir string) error {
-		root, err := os.OpenRoot(dir)
-		if err != nil {
-			return err
-		}
-		defer root.Close()
-		return r.fromCheck(root, opts)
-	})
-}
-
-func (r *Report) fromCheck(root *os.Root, opts seal.Options) error {
-	found, err := seal.Check(root.FS(), opts)
+// plan fills in the items without changing a file, and refuses where a disk is
+// mounted on a folder that goes: its files would go with it.
+func (r *Report) plan(dir string, points []string, opts seal.Options) error {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
-	changed := map[string][]string{}
-	for _, v := range found {
-		changed[v.Item] = append(changed[v.Item], v.Path)
+	defer root.Close()
+	plan, err := seal.NewPlan(root.FS().(seal.FS), opts) // os.Root.FS: fs.ReadLinkFS
+	if err != nil {
+		return err
 	}
-	for _, item := range seal.Items(opts) {
-		r.add(item.Name, changed[item.Name], Pending)
+	for _, point := range points {
+		if plan.Removes(strings.TrimPrefix(point, "/")) {
+			return fmt.Errorf("sealing this machine: a file system is mounted at %q, in a folder that the seal empties\nhint: umount %s", point, point)
+		}
+	}
+	for _, res := range plan.Results {
+		r.add(res.Item, res.Changed, Pending)
 	}
 	return nil
 }
@@ -134,6 +136,7 @@ func (r *Report) apply(dir string, opts seal.Options) error {
 	if err != nil {
 		return fmt.Errorf("%w\nhint: the machine is sealed in part; when the cause is gone, run it again", err)
 	}
+	r.Items = nil // of the plan
 	for _, res := range results {
 		r.add(res.Item, res.Changed, Done)
 	}

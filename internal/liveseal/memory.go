@@ -30,7 +30,7 @@ var heldFolders = []string{"/etc/ssh", "/etc/sudoers.d"}
 const heldFile = "/etc/shadow"
 
 // hold prepares a running machine: all that is done here can be done again.
-func (r *Report) hold(ctx context.Context, opts seal.Options) error {
+func (r *Report) hold(ctx context.Context, opts seal.Options, points []string) error {
 	all, err := mounts()
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (r *Report) hold(ctx context.Context, opts seal.Options) error {
 		return err
 	}
 	r.Warnings = append(r.Warnings, swapOff(ctx)...)
-	if err := startUnit(ctx, opts, diskMounts(all)); err != nil {
+	if err := startUnit(ctx, opts, points); err != nil {
 		return err
 	}
 	// From here on the journal is in memory; what it has on the disk goes.
