@@ -3,18 +3,20 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/kldload/kldload/internal/liveseal"
 	"github.com/kldload/kldload/internal/seal"
 )
 
 type sealOptions struct {
-	hostname                         string
+	hostname, keepKeys               string
 	yes, dryRun, filesOnly, poweroff bool
 }
 
@@ -24,12 +26,12 @@ func newSealCommand(a *app) *cobra.Command {
 		Use:   "seal",
 		Short: "Take this machine's identity and traces out, so that images can be made of its disk",
 		Long: `Seal the machine this runs on: machine-id, SSH host keys, host id, WireGuard keys,
-leases, passwords, logs, histories, caches and whatever else would make two
+leases, passwords, users' SSH keys, logs, histories, caches and whatever else would make two
 machines one, or tell of this one's life. Each item is reported as done, or as
 already clean. docs/seal.md lists them.
 
-The machine stays usable over SSH until it is off: host keys, sudo rules and
-passwords are kept in memory. While it powers off, whoever asks for it, it is
+The machine stays usable over SSH until it is off: host keys, users' keys, sudo
+rules and passwords are kept in memory. While it powers off, whoever asks for it, it is
 sealed once more, after its services have stopped. Do not start anything on it
 that should not be in the image, and cut no power.
 
@@ -49,6 +51,7 @@ services alone.`,
 func (o *sealOptions) addFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.hostname, "hostname", "", "leave `NAME` as the host name that machines have by default")
+	f.StringVar(&o.keepKeys, "keep-keys", "", "leave the keys in `FILE` (one a line, as in authorized_keys) where users have them")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would change, and change nothing")
 	f.BoolVar(&o.filesOnly, "files-only", false, "leave services, swap and mounts of a running machine alone")
 	f.BoolVar(&o.poweroff, "poweroff", false, "power off when sealed")
@@ -70,6 +73,40 @@ func (o *sealOptions) check() error {
 	return nil
 }
 
+// keepKeysMax bounds the file of --keep-keys.
+const keepKeysMax = 1 << 20
+
+// options are what the sealed image may still say of itself.
+func (o *sealOptions) options() (seal.Options, error) {
+	epoch, err := sourceDateEpoch()
+	opts := seal.Options{Hostname: o.hostname, Epoch: epoch}
+	if err != nil || o.keepKeys == "" {
+		return opts, err
+	}
+	f, err := os.Open(o.keepKeys)
+	if err != nil {
+		return opts, fmt.Errorf("reading the keys to keep: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, keepKeysMax+1))
+	if err == nil && len(text) > keepKeysMax {
+		err = fmt.Errorf("%q is larger than 1 MiB", o.keepKeys)
+	}
+	if err != nil {
+		return opts, fmt.Errorf("reading the keys to keep: %w", err)
+	}
+	for n, line := range strings.Split(string(text), "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		if _, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err != nil {
+			return opts, fmt.Errorf("reading the keys to keep: %q, line %d: want a public key as in authorized_keys: %w", o.keepKeys, n+1, err)
+		}
+		opts.Keys = append(opts.Keys, line)
+	}
+	return opts, nil
+}
+
 func runSeal(ctx context.Context, a *app, o sealOptions) error {
 	if err := o.check(); err != nil {
 		return err
@@ -82,14 +119,13 @@ func runSeal(ctx context.Context, a *app, o sealOptions) error {
 	if err := liveseal.CheckRoot(os.Geteuid()); err != nil {
 		return err
 	}
-	epoch, err := sourceDateEpoch()
+	keep, err := o.options()
 	if err != nil {
 		return err
 	}
 	stage := a.ui.Stage("seal")
 	r, err := liveseal.Run(ctx, liveseal.Options{
-		Seal:   seal.Options{Hostname: o.hostname, Epoch: epoch},
-		DryRun: o.dryRun, FilesOnly: o.filesOnly, Poweroff: o.poweroff,
+		Seal: keep, DryRun: o.dryRun, FilesOnly: o.filesOnly, Poweroff: o.poweroff,
 	})
 	if err != nil {
 		stage.Fail()

@@ -180,6 +180,6 @@ RemainAfterExit=yes
 UMask=0077
 StandardOutput=null
 ExecStart=/bin/sh -ec 'mkdir -p /etc/wireguard; cd /etc/wireguard; \
-    wg genkey >.key.new; wg pubkey <.key.new >.public.new; chmod 644 .public.new; \
-    sync .key.new .public.new; mv .public.new public.key; mv .key.new private.key; sync .'
+    wg genkey >.private.key.new; wg pubkey <.private.key.new >.public.key.new; chmod 644 .public.key.new; \
+    sync .private.key.new .public.key.new; mv .public.key.new public.key; mv .private.key.new private.key; sync .'
 `

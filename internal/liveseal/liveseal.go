@@ -58,6 +58,8 @@ type Report struct {
 	// Unsealed names copies of the machine's files that the seal does not reach.
 	Unsealed []string `json:"unsealed,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
+
+	held []string // folders of which a running machine keeps copies
 }
 
 // Count is how many items have the state.
@@ -95,7 +97,7 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 		return nil, err
 	}
 	if r.Running {
-		if err := r.holdPasswords(ctx); err != nil {
+		if err := r.coverFile(); err != nil {
 			return nil, err
 		}
 	}
@@ -128,6 +130,7 @@ func (r *Report) plan(dir string, points []string, opts seal.Options) error {
 	for _, res := range plan.Results {
 		r.add(res.Item, res.Changed, Pending)
 	}
+	r.held = foldersToHold(plan)
 	return nil
 }
 

@@ -7,9 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -22,12 +22,31 @@ import (
 // nothing can be run from /run itself (initramfs-tools mounts it noexec).
 const memory = "/run/kldload-seal"
 
-// heldFolders and heldFile stay as they are for whoever uses the machine: sshd
-// reads its host keys again for each connection, and Packer's shutdown_command
-// is often sudo, by cloud-init's rule or with a password.
+// Who uses the machine finds these as they were: sshd reads its host keys and
+// users' keys again for each connection, and Packer's shutdown_command is often
+// sudo, by cloud-init's rule or with a password. Folders are covered before the
+// disk's are sealed; the file after, as one that is replaced loses what is
+// mounted on it.
+const heldFile = "/etc/shadow"
+
 var heldFolders = []string{"/etc/ssh", "/etc/sudoers.d"}
 
-const heldFile = "/etc/shadow"
+// foldersToHold adds those of the keys that a plan takes from users.
+func foldersToHold(plan *seal.Plan) []string {
+	out := slices.Clone(heldFolders)
+	for _, f := range plan.Files() {
+		if dir := "/" + path.Dir(f.Path); f.Edit && f.Item == "authorized-keys" && !slices.Contains(out, dir) {
+			out = append(out, dir)
+		}
+	}
+	return out
+}
+
+// Copies of folders and files, below memory, by their full names.
+const (
+	folderCopies = memory + "/folders"
+	fileCopies   = memory + "/files"
+)
 
 // hold prepares a running machine: all that is done here can be done again.
 func (r *Report) hold(ctx context.Context, opts seal.Options, points []string) error {
@@ -38,12 +57,15 @@ func (r *Report) hold(ctx context.Context, opts seal.Options, points []string) e
 	if err := mountMemory(all); err != nil {
 		return err
 	}
-	for _, dir := range heldFolders {
-		if err := r.holdInMemory(ctx, all, dir); err != nil {
+	for _, dir := range r.held {
+		if err := copyHeld(ctx, folderCopies, dir); err != nil {
+			return err
+		}
+		if err := r.cover(all, folderCopies, dir); err != nil {
 			return err
 		}
 	}
-	if err := copyHeld(ctx, heldFile); err != nil { // mounted when the disk's is sealed
+	if err := copyHeld(ctx, fileCopies, heldFile); err != nil {
 		return err
 	}
 	r.Warnings = append(r.Warnings, swapOff(ctx)...)
@@ -95,45 +117,36 @@ func copyProgram(to string) error {
 	return nil
 }
 
-// heldCopy is where a path is kept.
-func heldCopy(name string) string {
-	return filepath.Join(memory, strings.ReplaceAll(strings.TrimPrefix(name, "/"), "/", "-"))
-}
-
 // copyHeld copies a folder or file to memory once: a later run finds the
 // disk's without keys.
-func copyHeld(ctx context.Context, name string) error {
-	to := heldCopy(name)
-	for _, there := range []string{to, name} {
-		_, err := os.Lstat(there)
-		if err == nil && there == to || errors.Is(err, fs.ErrNotExist) && there == name {
-			return nil
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	doing := "keeping " + name + " in memory"
-	if err := os.RemoveAll(to + ".new"); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-	if err := run.Run(ctx, run.Cmd{Doing: doing, Args: []string{"cp", "-a", "--", name, to + ".new"}}); err != nil {
-		return err
-	}
-	return os.Rename(to+".new", to)
-}
-
-// holdInMemory mounts the copy over the disk's: what reads the name finds it
-// as it was, and the disk's tree (onDisk) does not show it.
-func (r *Report) holdInMemory(ctx context.Context, all []mount, name string) error {
-	if err := copyHeld(ctx, name); err != nil {
-		return err
-	}
-	if _, err := os.Lstat(heldCopy(name)); errors.Is(err, fs.ErrNotExist) {
+func copyHeld(ctx context.Context, copies, name string) error {
+	to, doing := copies+name, "keeping "+name+" in memory"
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if _, err := os.Lstat(to); err == nil {
+		return nil
+	}
+	part := memory + "/part"
+	if err := errors.Join(os.RemoveAll(part), os.MkdirAll(filepath.Dir(to), 0o700)); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if err := run.Run(ctx, run.Cmd{Doing: doing, Args: []string{"cp", "-a", "--", name, part}}); err != nil {
+		return err
+	}
+	return os.Rename(part, to)
+}
+
+// cover mounts the copy over the disk's: what reads the name finds it as it
+// was, and the disk's tree (onDisk) does not show it.
+func (r *Report) cover(all []mount, copies, name string) error {
+	for _, there := range []string{copies + name, name} {
+		if _, err := os.Lstat(there); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
 	if !isMounted(all, name) {
-		if err := unix.Mount(heldCopy(name), name, "", unix.MS_BIND, ""); err != nil {
+		if err := unix.Mount(copies+name, name, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("keeping %s in memory: %w", name, err)
 		}
 	}
@@ -141,12 +154,11 @@ func (r *Report) holdInMemory(ctx context.Context, all []mount, name string) err
 	return nil
 }
 
-// holdPasswords is done when the disk's file is sealed: a file that is
-// replaced loses what is mounted on it.
-func (r *Report) holdPasswords(ctx context.Context) error {
+// coverFile is done when the disk is sealed.
+func (r *Report) coverFile() error {
 	all, err := mounts()
 	if err != nil {
 		return err
 	}
-	return r.holdInMemory(ctx, all, heldFile)
+	return r.cover(all, fileCopies, heldFile)
 }

@@ -21,6 +21,9 @@ const (
 	unitFile = "/run/systemd/system/" + unitName
 )
 
+// keptKeys is where the last seal finds which keys may stay.
+const keptKeys = memory + "/keep-keys"
+
 // lateWriters write while they stop and are not ordered after sysinit.target,
 // as all other services are: random seeds, login records, leases, counters.
 var lateWriters = []string{
@@ -36,6 +39,9 @@ func unit(opts seal.Options, points []string) string {
 	stop := memory + "/kexport --quiet seal --files-only --yes"
 	if opts.Hostname != "" {
 		stop += " --hostname " + opts.Hostname
+	}
+	if len(opts.Keys) > 0 {
+		stop += " --keep-keys " + keptKeys
 	}
 	var mounts, before strings.Builder
 	for _, p := range append([]string{memory}, points...) {
@@ -72,6 +78,9 @@ func quote(s string) string {
 // active is not stopped at the end.
 func startUnit(ctx context.Context, opts seal.Options, points []string) error {
 	if err := os.MkdirAll("/run/systemd/system", 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(keptKeys, []byte(strings.Join(opts.Keys, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
 	if err := os.WriteFile(unitFile, []byte(unit(opts, points)), 0o644); err != nil {
