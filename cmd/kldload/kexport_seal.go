@@ -3,20 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/crypto/ssh"
 
 	"github.com/kldload/kldload/internal/liveseal"
 	"github.com/kldload/kldload/internal/seal"
 )
 
 type sealOptions struct {
-	hostname, keepKeys               string
+	hostname, keys                   string
 	yes, dryRun, filesOnly, poweroff bool
 }
 
@@ -51,7 +49,7 @@ services alone.`,
 func (o *sealOptions) addFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.hostname, "hostname", "", "leave `NAME` as the host name that machines have by default")
-	f.StringVar(&o.keepKeys, "keep-keys", "", "leave the keys in `FILE` (one a line, as in authorized_keys) where users have them")
+	f.StringVar(&o.keys, "authorized-keys", "", "`FILE` with the public keys that users of the image may have")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would change, and change nothing")
 	f.BoolVar(&o.filesOnly, "files-only", false, "leave services, swap and mounts of a running machine alone")
 	f.BoolVar(&o.poweroff, "poweroff", false, "power off when sealed")
@@ -73,38 +71,14 @@ func (o *sealOptions) check() error {
 	return nil
 }
 
-// keepKeysMax bounds the file of --keep-keys.
-const keepKeysMax = 1 << 20
-
 // options are what the sealed image may still say of itself.
-func (o *sealOptions) options() (seal.Options, error) {
-	epoch, err := sourceDateEpoch()
-	opts := seal.Options{Hostname: o.hostname, Epoch: epoch}
-	if err != nil || o.keepKeys == "" {
+func (o *sealOptions) options() (opts seal.Options, err error) {
+	opts.Hostname = o.hostname
+	if opts.Epoch, err = sourceDateEpoch(); err != nil {
 		return opts, err
 	}
-	f, err := os.Open(o.keepKeys)
-	if err != nil {
-		return opts, fmt.Errorf("reading the keys to keep: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, keepKeysMax+1))
-	if err == nil && len(text) > keepKeysMax {
-		err = fmt.Errorf("%q is larger than 1 MiB", o.keepKeys)
-	}
-	if err != nil {
-		return opts, fmt.Errorf("reading the keys to keep: %w", err)
-	}
-	for n, line := range strings.Split(string(text), "\n") {
-		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
-			continue
-		}
-		if _, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err != nil {
-			return opts, fmt.Errorf("reading the keys to keep: %q, line %d: want a public key as in authorized_keys: %w", o.keepKeys, n+1, err)
-		}
-		opts.Keys = append(opts.Keys, line)
-	}
-	return opts, nil
+	opts.Keys, err = keyLines(o.keys)
+	return opts, err
 }
 
 func runSeal(ctx context.Context, a *app, o sealOptions) error {

@@ -22,7 +22,7 @@ const (
 )
 
 // keptKeys is where the last seal finds which keys may stay.
-const keptKeys = memory + "/keep-keys"
+const keptKeys = memory + "/authorized-keys"
 
 // lateWriters write while they stop and are not ordered after sysinit.target,
 // as all other services are: random seeds, login records, leases, counters.
@@ -41,7 +41,7 @@ func unit(opts seal.Options, points []string) string {
 		stop += " --hostname " + opts.Hostname
 	}
 	if len(opts.Keys) > 0 {
-		stop += " --keep-keys " + keptKeys
+		stop += " --authorized-keys " + keptKeys
 	}
 	var mounts, before strings.Builder
 	for _, p := range append([]string{memory}, points...) {
