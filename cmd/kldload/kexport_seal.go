@@ -24,14 +24,14 @@ func newSealCommand(a *app) *cobra.Command {
 		Use:   "seal",
 		Short: "Take this machine's identity and traces out, so that images can be made of its disk",
 		Long: `Seal the machine this runs on: machine-id, SSH host keys, host id, WireGuard keys,
-leases, passwords, users' SSH keys, logs, histories, caches and whatever else would make two
-machines one, or tell of this one's life. Each item is reported as done, or as
-already clean. docs/seal.md lists them.
+leases, passwords, users' SSH keys, logs, histories, caches and whatever else
+would make two machines one, or tell of this one's life. Each item is reported
+as done, or as already clean. docs/seal.md lists them.
 
 The machine stays usable over SSH until it is off: host keys, users' keys, sudo
-rules and passwords are kept in memory. While it powers off, whoever asks for it, it is
-sealed once more, after its services have stopped. Do not start anything on it
-that should not be in the image, and cut no power.
+rules and passwords are kept in memory. While it powers off, whoever asks for
+it, it is sealed once more, after its services have stopped. Do not start
+anything on it that should not be in the image, and cut no power.
 
 It refuses without --yes where neither Packer nor kldload runs it in a build
 (PACKER_BUILD_NAME) nor a file /etc/kldload/image-template marks the machine as
