@@ -293,6 +293,21 @@ func FuzzParseMounts(f *testing.F) {
 	})
 }
 
+func TestCovered(t *testing.T) {
+	all, err := parseMounts(mountinfo + "50 30 0:60 / /run/kldload-seal rw - tmpfs tmpfs rw\n" +
+		"51 29 0:60 /folders/etc/ssh /etc/ssh rw - tmpfs tmpfs rw\n52 29 0:60 /files/etc/shadow /etc/shadow rw - tmpfs tmpfs rw\n" +
+		"53 29 0:61 /other /srv/other rw - tmpfs tmpfs rw\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"/etc/shadow", "/etc/ssh"}, covered(all)); diff != "" {
+		t.Error(diff)
+	}
+	if got := diskMounts(all); slices.Contains(got, "/etc/ssh") {
+		t.Errorf("the copies are taken for the disk's: %v", got)
+	}
+}
+
 func TestSwaps(t *testing.T) {
 	text := "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/vda3                               partition\t1048572\t\t0\t\t-2\n/swap\\040file\tfile\t1\t0\t-3\n/dev/zram0 partition 1 0 100\n"
 	if diff := cmp.Diff([]string{"/dev/vda3", "/swap file"}, swaps(text)); diff != "" {

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -61,7 +62,7 @@ func (r *Report) hold(ctx context.Context, opts seal.Options, points []string) e
 		if err := copyHeld(ctx, folderCopies, dir); err != nil {
 			return err
 		}
-		if err := r.cover(all, folderCopies, dir); err != nil {
+		if err := cover(all, folderCopies, dir); err != nil {
 			return err
 		}
 	}
@@ -139,26 +140,48 @@ func copyHeld(ctx context.Context, copies, name string) error {
 
 // cover mounts the copy over the disk's: what reads the name finds it as it
 // was, and the disk's tree (onDisk) does not show it.
-func (r *Report) cover(all []mount, copies, name string) error {
+func cover(all []mount, copies, name string) error {
 	for _, there := range []string{copies + name, name} {
 		if _, err := os.Lstat(there); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 	}
-	if !isMounted(all, name) {
-		if err := unix.Mount(copies+name, name, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("keeping %s in memory: %w", name, err)
-		}
+	if isMounted(all, name) {
+		return nil
 	}
-	r.InMemory = append(r.InMemory, name)
+	if err := unix.Mount(copies+name, name, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("keeping %s in memory: %w", name, err)
+	}
 	return nil
 }
 
-// coverFile is done when the disk is sealed.
+// coverFile is done when the disk is sealed. It notes all that is covered, by a
+// run before, too.
 func (r *Report) coverFile() error {
 	all, err := mounts()
 	if err != nil {
 		return err
 	}
-	return r.cover(all, fileCopies, heldFile)
+	if err := cover(all, fileCopies, heldFile); err != nil {
+		return err
+	}
+	if all, err = mounts(); err == nil {
+		r.InMemory = covered(all)
+	}
+	return err
+}
+
+// covered are the mount points of our copies: the parts of our tmpfs that are
+// mounted elsewhere.
+func covered(all []mount) []string {
+	var out []string
+	for _, m := range all {
+		for _, copies := range []string{folderCopies, fileCopies} {
+			if m.kind == "tmpfs" && m.root == strings.TrimPrefix(copies, memory)+m.point {
+				out = append(out, m.point)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
 }
