@@ -101,9 +101,15 @@ func (b *box) write(name, text string) {
 func (b *box) run(how string) (*Report, error) {
 	b.Helper()
 	var out, stderr bytes.Buffer
-	err := sandbox.Run(b.Context(), sandbox.Job{Doing: "sealing a tree", Root: b.root, Command: []string{"/test", how}, Binds: b.binds, Stdout: &out, Stderr: &stderr})
+	binds := slices.Clone(b.binds)
+	for _, lib := range []string{"/lib", "/lib64", "/usr/lib"} { // for a test that was not linked statically
+		if _, err := os.Stat(lib); err == nil {
+			binds = append(binds, sandbox.Bind{Source: lib, Target: lib})
+		}
+	}
+	err := sandbox.Run(b.Context(), sandbox.Job{Doing: "sealing a tree", Root: b.root, Command: []string{"/test", how}, Binds: binds, Stdout: &out, Stderr: &stderr})
 	if err != nil {
-		return nil, errors.New(stderr.String())
+		return nil, fmt.Errorf("%w\n%s", err, stderr.String())
 	}
 	var r Report
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
