@@ -10,7 +10,7 @@ packages="mmdebstrap apt-utils gpgv debian-archive-keyring uidmap
 packages="$packages e2fsprogs dosfstools mtools gdisk fdisk util-linux mount cpio zstd
 	xz-utils acl attr libcap2-bin openssh-server openssl minisign git procps gnupg make 7zip
 	libarchive-tools libxml2-utils python3 sqlite3 lz4 bzip2 systemd-journal-remote
-	zfsutils-linux grub-common"
+	zfsutils-linux grub-common systemd"
 
 missing=
 for p in $packages; do

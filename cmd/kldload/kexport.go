@@ -20,7 +20,7 @@ func newKexportCommand(a *app) *cobra.Command {
 		Use:     "kexport",
 		Aliases: []string{"export"},
 		GroupID: groupShip,
-		Short:   "Convert, inspect, check, compare and verify disk images",
+		Short:   "Convert, inspect, check, compare, seal and verify disk images",
 		Long: `Disk images in every format that hypervisors and clouds take, read once and
 written all at once. Formats are told by content, never by name.`,
 		Example: `  kexport convert --format qcow2,vmdk,vhd --input /dev/vda --output-dir /images/kldload-server-v1.0.0/
@@ -28,7 +28,7 @@ written all at once. Formats are told by content, never by name.`,
 		Args: knownCommand,
 		RunE: showHelp,
 	}
-	c.AddCommand(newConvertCommand(a), newInfoCommand(a), newCheckCommand(a), newCompareCommand(a), newVerifyCommand(a))
+	c.AddCommand(newConvertCommand(a), newInfoCommand(a), newCheckCommand(a), newCompareCommand(a), newSealCommand(a), newVerifyCommand(a))
 	return c
 }
 

@@ -80,6 +80,7 @@ func (c Config) Files() []File {
 		{Path: units + "kldload-sshd-keygen.service", Content: keygenUnit},
 		{Path: units + "ssh.service.d/10-kldload-keygen.conf", Content: "[Unit]\nWants=kldload-sshd-keygen.service\nAfter=kldload-sshd-keygen.service\n"},
 	}
+	files = append(files, wanted("kldload-wireguard-key.service", wireguardUnit)...)
 	if c.RootType == ZFS {
 		return append(files, c.zfsFiles()...)
 	}
@@ -158,3 +159,27 @@ RemainAfterExit=yes
 ExecStart=/bin/sync /etc/hostid
 `
 }
+
+// wireguardUnit makes a key pair where there is no private key, before any
+// tunnel comes up. The private key gets its name last, when it is on the disk:
+// that it is there says that all is done. It is never an argument nor output.
+const wireguardUnit = `[Unit]
+Description=Make the WireGuard key of this machine
+DefaultDependencies=no
+After=local-fs.target zfs-mount.service
+Before=sysinit.target network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+ConditionPathExistsGlob=!/etc/wireguard/*priv*
+ConditionFileIsExecutable=/usr/bin/wg
+ConditionPathIsReadWrite=/etc
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+UMask=0077
+StandardOutput=null
+ExecStart=/bin/sh -ec 'mkdir -p /etc/wireguard; cd /etc/wireguard; \
+    wg genkey >.private.key.new; wg pubkey <.private.key.new >.public.key.new; chmod 644 .public.key.new; \
+    sync .private.key.new .public.key.new; mv .public.key.new public.key; mv .private.key.new private.key; sync .'
+`

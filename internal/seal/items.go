@@ -124,6 +124,8 @@ func configItems(opts Options) []Item {
 		{Name: "datasources", Why: "cloud-init finds its data on every platform we publish to",
 			Write: map[string]string{DatasourceFile: "# written by kldload seal: the first datasource that answers wins\ndatasource_list: [ " +
 				strings.Join(Datasources, ", ") + " ]\n"}},
+		{Name: "template-mark", Why: "what starts from the image is a machine, which `kexport seal` must not seal without asking",
+			Remove: []string{"etc/kldload/image-template"}},
 		{Name: "seal-record", Why: "tools can tell a template from a machine",
 			Write: map[string]string{RecordFile: record}},
 	}

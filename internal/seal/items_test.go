@@ -45,6 +45,7 @@ var gone = map[string][]string{
 	"swap-files":      {"swapfile", "swap.img"},
 	"service-state":   {"var/lib/sudo/lectured/ops", "var/lib/chrony/drift", "var/lib/systemd/timers/stamp-x.timer"},
 	"datasources":     nil,
+	"template-mark":   {"etc/kldload/image-template"},
 	"seal-record":     nil,
 }
 
