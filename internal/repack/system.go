@@ -132,6 +132,9 @@ func (j *job) findDatasets(v *volume.Volume, mounts mountTable) error {
 		if err := supported(d); err != nil {
 			return fmt.Errorf("dataset %q: %w", d.Name, err)
 		}
+		if err := settled(v.Pool, d.Name); err != nil {
+			return err
+		}
 		for _, s := range d.Snapshots {
 			if s.Name != d.Name+"@"+golden {
 				j.leftOut("snapshot %s", s.Name)
@@ -168,6 +171,15 @@ func supported(d zfs.DatasetInfo) error {
 		}
 	}
 	return nil
+}
+
+// settled refuses a dataset whose files lack what is in its intent log.
+func settled(pool *zfs.Pool, dataset string) error {
+	n, err := pool.LogRecords(dataset)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("dataset %q: %d writes are in its intent log alone: the machine was not shut down\nhint: boot it once and power it off, or import the pool and export it", dataset, n)
+	}
+	return err
 }
 
 // otherEnvironments are the datasets beside bootfs that are roots like it.
