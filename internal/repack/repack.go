@@ -25,13 +25,12 @@ import (
 
 // Options say how to re-pack.
 type Options struct {
-	// Hostname is the name a machine has until its deployment names it; "" keeps
-	// the one the input was sealed with, if it was.
-	Hostname string
-	// Epoch is the time of creation of file systems, and of files that the seal
-	// writes; zero is that of the input's root.
-	Epoch time.Time
-	UI    *ui.UI
+	// Seal is what the image may say of itself. An empty Hostname keeps the one
+	// the input was sealed with, if it was. Epoch is also the time of creation of
+	// file systems, and of files that the seal writes; zero is that of the
+	// input's root.
+	Seal seal.Options
+	UI   *ui.UI
 }
 
 // Target is an empty file for the new disk.
@@ -134,12 +133,16 @@ func (j *job) verify() (string, error) {
 	}
 	// What comes after the entries is about those that were found.
 	unbootable := before["partitions"] || before["loader"] || before["entries"]
+	items := map[string]bool{} // of the seal: they must hold
+	for _, r := range j.report.Seal {
+		items[r.Item] = true
+	}
 	var errs []error
 	excused := 0
 	for _, c := range j.report.Checks {
 		switch {
 		case c.Err == nil:
-		case c.Name == sealCheck || !before[c.Name] && !unbootable:
+		case items[c.Name] || !before[c.Name] && !unbootable:
 			errs = append(errs, fmt.Errorf("%s: %w", c.Name, c.Err))
 		default:
 			excused++
@@ -154,9 +157,6 @@ func (j *job) verify() (string, error) {
 	}
 	return fmt.Sprintf("it is sealed; %d of %d assertions do not hold, as in the input", excused, len(j.report.Checks)), nil
 }
-
-// sealCheck is verify's name of the check that the seal holds.
-const sealCheck = "sealed"
 
 func (j *job) note(format string, args ...any) {
 	j.report.Notes = append(j.report.Notes, fmt.Sprintf(format, args...))

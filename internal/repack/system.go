@@ -271,7 +271,7 @@ func uuid(id [16]byte) string {
 
 // settle decides on times and on the name of machines.
 func (j *job) settle() error {
-	j.epoch = j.opts.Epoch
+	j.seal, j.epoch = j.opts.Seal, j.opts.Seal.Epoch
 	if j.epoch.IsZero() {
 		created, err := j.created()
 		if err != nil {
@@ -279,7 +279,7 @@ func (j *job) settle() error {
 		}
 		j.epoch = created
 	}
-	j.seal = seal.Options{Hostname: j.opts.Hostname, Epoch: j.epoch}
+	j.seal.Epoch = j.epoch
 	if j.seal.Hostname != "" {
 		return nil
 	}
