@@ -122,8 +122,27 @@ func (p *Pool) describe(d *dirNode) (DatasetInfo, error) {
 		if size, err = set.need(volumeObject, "size"); err == nil {
 			info.Properties["volsize"] = strconv.FormatUint(size, 10)
 		}
+	case set.phys.Type == ondisk.ObjsetZFS && !d.encrypted:
+		err = info.readNaming(set)
 	}
 	return info, err
+}
+
+// naming are the properties that a file system has from its creation on; they
+// are stored in its master node, and shown here where they are not the default.
+var naming = []string{"casesensitivity", "normalization", "utf8only"}
+
+func (i *DatasetInfo) readNaming(set *openSet) error {
+	for _, name := range naming {
+		v, ok, err := set.lookup(masterObject, name)
+		if err != nil {
+			return err
+		}
+		if ok && v != 0 {
+			i.Properties[name] = propEntry{name: name, num: v, isNo: true}.shown()
+		}
+	}
+	return nil
 }
 
 // volumeObject holds what a volume is (ZVOL_ZAP_OBJ).

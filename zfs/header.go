@@ -22,17 +22,24 @@ func (z *Writer) treePath(p string) (string, error) {
 	if p == "" || p == "." {
 		return z.root(), nil
 	}
+	if err := checkPath(p); err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(z.root(), "/") + "/" + p, nil
+}
+
+func checkPath(p string) error {
 	for _, part := range strings.Split(p, "/") {
 		switch {
 		case part == "" || part == "." || part == "..":
-			return "", fmt.Errorf("path %q: want a clean relative path", p)
+			return fmt.Errorf("path %q: want a clean relative path", p)
 		case len(part) > maxName:
-			return "", fmt.Errorf("path %q: a name of %d bytes: want at most %d", p, len(part), maxName)
+			return fmt.Errorf("path %q: a name of %d bytes: want at most %d", p, len(part), maxName)
 		case strings.ContainsRune(part, 0):
-			return "", fmt.Errorf("path %q: a name with a NUL", p)
+			return fmt.Errorf("path %q: a name with a NUL", p)
 		}
 	}
-	return strings.TrimSuffix(z.root(), "/") + "/" + p, nil
+	return nil
 }
 
 // attrs are a header's attributes as far as they do not depend on its place.

@@ -30,6 +30,9 @@ type Options struct {
 	Datasets []Dataset
 	// Snapshot, when set, is taken of every dataset.
 	Snapshot string
+	// Apart leaves mountpoints out of account: several datasets may have the same,
+	// and files go in by Writer.Dataset alone.
+	Apart bool
 	// Root is where the tree's "." lies among the mountpoints; "" is "/".
 	Root string
 	// VdevPath is the device name in the labels, of no meaning to an import;

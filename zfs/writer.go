@@ -99,6 +99,9 @@ func (z *Writer) addDatasets() error {
 		set := newFileSet(z.pipe, s.metaCopies(), newAccounting(z.features, z.salt()))
 		fs := newFilesystem(d.Name, s, own, z.pipe, set, o, z.opts.Epoch, z.salt)
 		z.systems = append(z.systems, fs)
+		if z.opts.Apart {
+			continue
+		}
 		if err := z.mount(fs); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 type sealOptions struct {
 	hostname, keys                   string
 	yes, dryRun, filesOnly, poweroff bool
+	image                            convertOptions // with --input
 }
 
 func newSealCommand(a *app) *cobra.Command {
@@ -36,13 +37,23 @@ anything on it that should not be in the image, and cut no power.
 It refuses without --yes where neither Packer nor kldload runs it in a build
 (PACKER_BUILD_NAME) nor a file /etc/kldload/image-template marks the machine as
 one to be sealed. In a container or a chroot it seals the files and leaves
-services alone.`,
+services alone.` + sealOfflineHelp,
 		Example: `  sudo kexport seal --dry-run
-  sudo kexport seal --yes --poweroff`,
+  sudo kexport seal --yes --poweroff` + sealOfflineExample,
 		Args: exactArgs(),
-		RunE: func(c *cobra.Command, _ []string) error { return runSeal(c.Context(), a, o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			offline, err := o.offlineWanted(c)
+			if err != nil {
+				return err
+			}
+			if offline {
+				return runSealOffline(c.Context(), a, o)
+			}
+			return runSeal(c.Context(), a, o)
+		},
 	}
 	o.addFlags(c)
+	o.image.sealFlags(c)
 	return c
 }
 

@@ -36,6 +36,10 @@ type Request struct {
 	Jobs       int
 	Timestamp  time.Time // see WriteOptions
 
+	// Remake, when set, makes another disk of the input in raw, an empty
+	// temporary file, and that one is written in its place.
+	Remake func(ctx context.Context, in diskimage.Disk, raw *os.File) error
+
 	// Send copies a finished file to another host.
 	Send Sender
 
@@ -79,7 +83,12 @@ func Convert(ctx context.Context, r Request) (result *Result, err error) {
 	if err := p.open(in); err != nil {
 		return nil, err
 	}
-	result, err = r.write(ctx, in, p)
+	disk, err := r.remade(ctx, in, p)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, disk.Close()) }()
+	result, err = r.write(ctx, in.Info(), disk, p)
 	if err != nil {
 		return nil, err
 	}
@@ -100,10 +109,40 @@ func Convert(ctx context.Context, r Request) (result *Result, err error) {
 	return result, nil
 }
 
+// closingDisk is a disk and what it is read from.
+type closingDisk interface {
+	diskimage.Disk
+	io.Closer
+}
+
+// shared is a disk that someone else closes.
+type shared struct{ diskimage.Disk }
+
+func (shared) Close() error { return nil }
+
+// remade is the disk to write: the input, or what Remake makes of it.
+func (r *Request) remade(ctx context.Context, in *input, p *plan) (closingDisk, error) {
+	if r.Remake == nil {
+		return shared{in}, nil
+	}
+	raw, err := unnamed(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("creating a temporary disk: %w", err)
+	}
+	if err := r.Remake(ctx, in, raw); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	disk, err := diskimage.OpenRaw(raw)
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return disk, nil
+}
+
 // write is the one pass.
-func (r *Request) write(ctx context.Context, in *input, p *plan) (*Result, error) {
+func (r *Request) write(ctx context.Context, info diskimage.Info, from diskimage.Disk, p *plan) (*Result, error) {
 	stage := r.UI.Stage("convert")
-	disk := &meter{Disk: in}
+	disk := &meter{Disk: from}
 	start := time.Now()
 	outs, err := Write(ctx, disk, p.images, WriteOptions{
 		Jobs: r.Jobs, Timestamp: r.Timestamp, NoDigest: r.NoChecksum,
@@ -113,7 +152,6 @@ func (r *Request) write(ctx context.Context, in *input, p *plan) (*Result, error
 		stage.Fail()
 		return nil, err
 	}
-	info := in.Info()
 	result := &Result{Outputs: outs, Files: []string{}, Read: disk.read.Load(), Seconds: time.Since(start).Seconds(),
 		Input: Input{File: r.inputName(), Format: info.Format, Size: info.FileSize, VirtualSize: info.VirtualSize}}
 	for _, o := range outs {

@@ -40,7 +40,7 @@ type geometry struct {
 	reserved    []span // sorted, disjoint: all blocks of the above and the backups
 }
 
-func newGeometry(size, inodeRatio int64) (*geometry, error) {
+func newGeometry(size, inodeRatio, inodes int64) (*geometry, error) {
 	g := &geometry{blocks: size / blockSize}
 	if g.blocks <= 0 {
 		return nil, fmt.Errorf("ext4: size of %d bytes is too small for an ext4 file system", size)
@@ -52,8 +52,14 @@ func newGeometry(size, inodeRatio int64) (*geometry, error) {
 	if inodeRatio < 1024 || inodeRatio > 1<<26 {
 		return nil, fmt.Errorf("ext4: inode ratio %d is not within 1024 and %d bytes", inodeRatio, 1<<26)
 	}
+	if inodes < 0 || inodes > 1<<32-1 || inodes > size/1024 {
+		return nil, fmt.Errorf("ext4: %d inodes: want at most 2^32-1, and one for each 1024 bytes", inodes)
+	}
+	if inodes == 0 {
+		inodes = size / inodeRatio
+	}
 	for {
-		g.count(size / inodeRatio)
+		g.count(inodes)
 		rem := g.blocks % blocksPerGroup
 		if rem == 0 || rem >= g.ownOverhead(g.groups-1)+minGroupData {
 			break

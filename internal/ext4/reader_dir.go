@@ -175,13 +175,16 @@ func (f *FS) child(dirIno uint32, e dirent) (*diskInode, error) {
 func (f *FS) checkDirBlock(in *diskInode, n int64, b []byte) error {
 	seed := inodeSeed(f.seed, in.Ino, in.generation)
 	tail := b[len(b)-dirTailSize:]
-	if le.Uint32(tail) == 0 && le.Uint16(tail[4:]) == dirTailSize && tail[6] == 0 && tail[7] == dirTailType {
+	// A root that the kernel made of a directory's only block still has the tail
+	// of that, but for the checksum.
+	isRoot := in.flags&flagIndex != 0 && n == 0
+	if !isRoot && le.Uint32(tail) == 0 && le.Uint16(tail[4:]) == dirTailSize && tail[6] == 0 && tail[7] == dirTailType {
 		return sameChecksum(le.Uint32(tail[8:]), crc32c(seed, b[:len(b)-dirTailSize]))
 	}
 	start := 0
 	switch {
 	case in.flags&flagIndex == 0:
-	case n == 0:
+	case isRoot:
 		start = 24 + int(b[0x1D])
 	case le.Uint32(b) == 0 && direntLen(b, len(b)) == len(b):
 		start = dxNodeStart

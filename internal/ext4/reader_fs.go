@@ -177,7 +177,8 @@ func (f *FS) Open(name string) (fs.File, error) {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
 		m := &extentMap{fs: f, in: in}
-		return &File{io.NewSectionReader(bodyReader{m, name}, 0, in.Size), info}, nil
+		body := bodyReader{m, name}
+		return &File{io.NewSectionReader(body, 0, in.Size), info, body}, nil
 	}
 	return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file or directory")}
 }
@@ -224,6 +225,7 @@ func (f *FS) Resolve(name string) (string, error) {
 type File struct {
 	*io.SectionReader
 	info fileInfo
+	body bodyReader
 }
 
 // Stat implements [fs.File].

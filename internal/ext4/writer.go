@@ -32,6 +32,8 @@ type Options struct {
 	Epoch int64
 	// InodeRatio is bytes of image per inode; 0 means 16384.
 	InodeRatio int64
+	// Inodes is how many there are at least; 0 follows from InodeRatio.
+	Inodes int64
 	// JournalBlocks of 4096 bytes; 0 means mke2fs's choice by size (none below
 	// 8 MiB), negative no journal.
 	JournalBlocks int64
@@ -79,7 +81,7 @@ func NewWriter(w io.WriterAt, opts Options) (*Writer, error) {
 	if opts.Epoch < 0 || opts.Epoch > maxSeconds {
 		return nil, fmt.Errorf("ext4: epoch %d is not within 0 and %d", opts.Epoch, int64(maxSeconds))
 	}
-	geo, err := newGeometry(opts.Size, opts.InodeRatio)
+	geo, err := newGeometry(opts.Size, opts.InodeRatio, opts.Inodes)
 	if err != nil {
 		return nil, err
 	}
