@@ -61,7 +61,7 @@ echo "wireguard $(cat /etc/wireguard/public.key)"
 var identities = []string{"machine-id", "ssh_host_ed25519_key.pub", "ssh_host_rsa_key.pub", "ssh_host_ecdsa_key.pub", "hostid", "pool", "dhcp", "wireguard"}
 
 // TestSealARunningMachine lives in a machine, seals it, twice, the first time
-// killed half-way, and starts two clones of it together.
+// killed half-way, writes its disk anew and starts two clones of that together.
 func TestSealARunningMachine(t *testing.T) {
 	dir := folder(t, template{darksite: darksite(t), blocks: []string{
 		`provisioner "file" {
@@ -76,13 +76,28 @@ func TestSealARunningMachine(t *testing.T) {
 	if !holds(t, sealed, deletedText) {
 		t.Errorf("%s has no trace of the deleted file: the test would find nothing in its copy", sealed)
 	}
-	clones := bootTogether(t, sealed)
+	clones := bootTogether(t, repacked(t, dir, sealed))
 	for _, what := range identities {
 		one, two, old := clones[0][what], clones[1][what], former[what]
 		if one == "" || two == "" || old == "" || one == two || one == old || two == old {
 			t.Errorf("%s: %q and %q of clones of a machine with %q", what, one, two, old)
 		}
 	}
+}
+
+// repacked writes the disk anew and looks at what came of it.
+func repacked(t *testing.T, dir, sealed string) string {
+	t.Helper()
+	call{dir: dir, args: []string{"kexport", "seal", "--input", sealed, "--format", "raw,qcow2", "--output-dir", "packed", "--name", "packed"}}.run(t).succeeded(t)
+	raw, image := filepath.Join(dir, "packed", "packed.raw"), filepath.Join(dir, "packed", "packed.qcow2")
+	for _, text := range []string{deletedText, historyText} {
+		if holds(t, raw, text) {
+			t.Errorf("%s holds %q", raw, text)
+		}
+	}
+	judgePool(t, raw)
+	call{args: []string{"kexport", "verify", image}}.run(t).succeeded(t)
+	return image
 }
 
 // sealMachine starts a machine from an image, seals it from inside, and writes
