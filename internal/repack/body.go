@@ -27,6 +27,7 @@ type chunk struct {
 // body is a file's content that a goroutine reads ahead. It is a HoleReader of
 // package zfs.
 type body struct {
+	ctx    context.Context
 	chunks <-chan chunk
 	now    chunk
 	buf    []byte // backs now.data
@@ -55,14 +56,8 @@ func readAhead(ctx context.Context, content sparse, size int64) (io.Reader, erro
 			}
 		}
 		readPieces(content, size, send)
-		if ctx.Err() != nil { // the end is not the file's
-			select {
-			case chunks <- chunk{err: context.Cause(ctx)}:
-			default:
-			}
-		}
 	}()
-	return &body{chunks: chunks}, nil
+	return &body{ctx: ctx, chunks: chunks}, nil
 }
 
 // readPieces sends a file's data and holes in order.
@@ -107,7 +102,11 @@ func (b *body) next() error {
 			b.buf = nil
 		}
 		c, ok := <-b.chunks
-		if !ok {
+		switch {
+		case ok:
+		case b.ctx.Err() != nil: // the end may not be the file's
+			c.err = context.Cause(b.ctx)
+		default:
 			c.err = io.EOF
 		}
 		b.now = c

@@ -51,7 +51,7 @@ func fillRoot(t testing.TB, dir string) {
 	if _, err := f.WriteAt([]byte("far out"), 30*mib+5); err != nil {
 		t.Fatal(err)
 	}
-	fillSwapFile(t, filepath.Join(dir, "swapfile"))
+	fillSwapFile(t, filepath.Join(dir, "srv/swap area"))
 	for i := range 300 {
 		put(t, dir, "srv/many/"+strings.Repeat("n", i%200+1)+string(rune('a'+i%26)), "x", 0o644)
 	}
@@ -116,7 +116,7 @@ func fillESP(t testing.TB, dir, esp string) {
 
 // sealedNames are what the seal changes in fillRoot's tree.
 var sealedNames = []string{"etc", "etc/machine-id", "etc/hostname", "etc/shadow", "etc/ssh/ssh_host_ed25519_key", "etc/cloud", "etc/cloud/cloud.cfg.d",
-	"etc/cloud/cloud.cfg.d/99-datasource.cfg", "etc/kldload", "etc/kldload/sealed", "var/log/syslog", "srv/kept-log", "swapfile", "usr/bin/tool"}
+	"etc/cloud/cloud.cfg.d/99-datasource.cfg", "etc/kldload", "etc/kldload/sealed", "var/log/syslog", "srv/kept-log", "srv/swap area", "usr/bin/tool"}
 
 func without(m map[string]string, names []string) map[string]string {
 	for _, n := range names {
@@ -167,6 +167,12 @@ func testExt4(t *testing.T, in string) {
 		t.Errorf("trees differ (-was +is):\n%s", diff)
 	}
 	checkSealedTree(t, is)
+	if a, b := run(t, "du", "--block-size=1", was+"/srv/swap area"), run(t, "du", "--block-size=1", is+"/srv/swap area"); strings.Fields(a)[0] != strings.Fields(b)[0] {
+		t.Errorf("a swap file takes %s: want what it took, %s", b, a)
+	}
+	if id := run(t, "blkid", "-p", "-s", "UUID", "-o", "value", is+"/srv/swap area"); id != "11112222-3333-4444-5555-666677778888\n" {
+		t.Errorf("a swap file has the UUID %s", id)
+	}
 	checkPlanted(t, in, out)
 	if !holds(t, out, "core.img of a loader") {
 		t.Error("the BIOS boot partition was not copied")

@@ -34,7 +34,7 @@ type fileTree struct {
 // look opens the input and finds its root.
 func (j *job) look() (string, error) {
 	var err error
-	if j.disk, err = volume.Open(j.in, j.in.Size()); err != nil {
+	if j.disk, err = volume.Open(newCachedDisk(j.in, j.in.Size()), j.in.Size()); err != nil {
 		return "", fmt.Errorf("reading the input: %w", err)
 	}
 	if err := j.admit(); err != nil {
