@@ -44,11 +44,38 @@ type unit struct {
 	depth int
 	left  *int64 // bytes that the file may still unpack to
 
-	lines  int // newlines before the chunk
-	found  []candidate
-	spans  []span
-	opened []uint16
-	more   map[*rule]int
+	lines   int // newlines before the chunk
+	found   []candidate
+	spans   []span
+	opened  []uint16
+	forPath []answer // by rule: whether its path is this one
+	more    map[*rule]int
+}
+
+// answer is a question's that is asked once.
+type answer uint8
+
+const (
+	notAsked answer = iota
+	yes
+	no
+)
+
+// isFor says whether a rule is for files of the unit's path.
+func (u *unit) isFor(id uint16, r *rule) bool {
+	if r.path == nil {
+		return true
+	}
+	if u.forPath == nil {
+		u.forPath = make([]answer, len(u.spans))
+	}
+	a := &u.forPath[id]
+	if *a == notAsked {
+		if *a = no; r.path.MatchString(u.path) {
+			*a = yes
+		}
+	}
+	return *a == yes
 }
 
 // span is where a rule's expression is to be run.
@@ -141,6 +168,9 @@ func (u *unit) chunk(b []byte, base int64, lo, hi int) {
 // one.
 func (u *unit) open(b []byte, base int64, id uint16, end int, binary bool) {
 	r := u.e.rules.rules[id]
+	if !u.isFor(id, r) {
+		return
+	}
 	if r.literal != nil {
 		u.literal(b, base, r, end, binary)
 		return
@@ -238,9 +268,6 @@ func texty(c byte, binary bool) bool {
 func (u *unit) run(b []byte, base int64, id uint16, binary bool) {
 	r, s := u.e.rules.rules[id], u.spans[id]
 	u.spans[id] = span{}
-	if r.path != nil && !r.path.MatchString(u.path) {
-		return
-	}
 	w := b[s.lo:s.hi]
 	for _, m := range r.re.FindAllSubmatchIndex(w, maxPerRule) {
 		lo, hi := r.secretOf(w, m)
