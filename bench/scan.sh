@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Times kldload scan on an image: wall and CPU seconds, memory at peak, bytes
-# looked at. As any user, with time and python3.
+# Times kldload scan on an image: wall and CPU seconds, memory at peak, files
+# looked at. As any user, with python3.
 #
 #     bench/scan.sh IMAGE
 set -euo pipefail
