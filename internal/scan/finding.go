@@ -48,14 +48,14 @@ type Report struct {
 func (e *Engine) Report() *Report {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := &Report{Findings: []Finding{}, Allowed: []Finding{}, Notes: slices.Clone(e.notes), Files: e.files, Packaged: e.known, Bytes: e.bytes, Expanded: e.expanded}
+	r := &Report{Findings: []Finding{}, Allowed: []Finding{}, Notes: append([]Note{}, e.notes...), Files: e.files, Packaged: e.known, Bytes: e.bytes, Expanded: e.expanded}
 	found := slices.Clone(e.found)
 	slices.SortStableFunc(found, compareCandidates)
 	found = slices.CompactFunc(found, func(a, b candidate) bool { return compareCandidates(a, b) == 0 }) // of parts that overlap
 	prints := fingerprints(found)
 	for i, c := range found {
 		f := Finding{
-			Location: c.loc, Rule: c.rule.id, Description: c.rule.description, Line: c.line, Offset: c.start,
+			Location: c.loc, Rule: c.rule.id, Description: c.rule.description, Line: c.line, Offset: max(0, c.start),
 			Masked: c.masked(), Fingerprint: prints[i],
 		}
 		if f.Reason = e.reason(f, &c); f.Reason != "" {
