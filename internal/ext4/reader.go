@@ -41,6 +41,8 @@ type FS struct {
 	mu     sync.Mutex
 	tables map[int64]int64 // inode table of a group, once verified
 	dirs   dirCache
+
+	inodePieces pieceCache
 }
 
 // Open reads the superblock of the file system in the first size bytes of r.

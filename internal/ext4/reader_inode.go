@@ -34,7 +34,7 @@ func (f *FS) parseInode(ino uint32) (*diskInode, error) {
 	}
 	at := table*f.blockSize + int64((ino-1)%f.inodesPerGroup)*int64(f.inodeSize)
 	b := make([]byte, f.inodeSize)
-	if err := f.readAt(b, at); err != nil {
+	if err := f.readTable(b, at); err != nil {
 		return nil, err
 	}
 	extra := 0
