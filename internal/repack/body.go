@@ -33,7 +33,7 @@ type body struct {
 	buf    []byte // backs now.data
 }
 
-var buffers = sync.Pool{New: func() any { return make([]byte, piece) }}
+var buffers = sync.Pool{New: func() any { return new([piece]byte) }}
 
 // readAhead begins to read a file. The goroutine ends with ctx or the file.
 func readAhead(ctx context.Context, content sparse, size int64) (io.Reader, error) {
@@ -73,7 +73,7 @@ func readPieces(content sparse, size int64, send func(chunk) bool) {
 			return
 		}
 		for off = start; off < end; {
-			b := buffers.Get().([]byte)[:min(piece, end-off)]
+			b := buffers.Get().(*[piece]byte)[:min(piece, end-off)]
 			if n, err := content.ReadAt(b, off); n < len(b) {
 				send(chunk{err: unexpected(err)})
 				return
@@ -98,7 +98,7 @@ func unexpected(err error) error {
 func (b *body) next() error {
 	for len(b.now.data) == 0 && b.now.hole == 0 && b.now.err == nil {
 		if b.buf != nil {
-			buffers.Put(b.buf[:piece]) //nolint:staticcheck // a slice's header is small
+			buffers.Put((*[piece]byte)(b.buf[:piece]))
 			b.buf = nil
 		}
 		c, ok := <-b.chunks

@@ -39,7 +39,7 @@ func (j *job) write() (string, error) {
 		}
 		stats.Name, stats.Kind = v.Name(), string(v.Kind)
 		j.report.Volumes = append(j.report.Volumes, stats)
-		text := fmt.Sprintf("%s", v.Kind)
+		text := string(v.Kind)
 		if stats.Files > 0 {
 			text += fmt.Sprintf(" %d files", stats.Files)
 		}
