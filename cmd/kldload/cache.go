@@ -86,15 +86,15 @@ func newCachePruneCommand(a *app, dir *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove cached trees and what broken builds left",
-		Long: `Remove the cached trees not used for --older-than (0: all), and every folder that
-a broken or killed build left. Builds that run now are not touched; what is
+		Long: `Remove the cached trees and what scans of builds remember, not used for --older-than
+(0: all), and every folder that a broken or killed build left. Builds that run now are not touched; what is
 removed is made again by the next build.`,
 		Example: `  kldload cache prune
   kldload cache prune --older-than 168h`,
 		Args: exactArgs(),
 		RunE: func(*cobra.Command, []string) error { return runCachePrune(a, *dir, olderThan) },
 	}
-	c.Flags().DurationVar(&olderThan, "older-than", 0, "only trees not used for this long, such as 168h")
+	c.Flags().DurationVar(&olderThan, "older-than", 0, "only what was not used for this long, such as 168h")
 	return c
 }
 
@@ -107,11 +107,18 @@ func runCachePrune(a *app, dir string, olderThan time.Duration) error {
 	if err != nil {
 		return err
 	}
+	keys, err := store.PruneKeys(olderThan)
+	if err != nil {
+		return err
+	}
 	var freed int64
 	for _, e := range entries {
 		freed += e.Size
 	}
 	text := fmt.Sprintf("removed %d trees (%s) and %d folders of broken builds", len(entries), ui.Bytes(freed), len(folders))
-	a.ui.Result(text, text, map[string]any{"trees": len(entries), "bytes": freed, "folders": len(folders)})
+	if keys {
+		text += ", and what scans remember"
+	}
+	a.ui.Result(text, text, map[string]any{"trees": len(entries), "bytes": freed, "folders": len(folders), "scans": keys})
 	return nil
 }

@@ -38,6 +38,8 @@ func (b *build) scan(ctx context.Context, s *ui.Stage) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	clean := b.opts.Cache.Keys("scan")
+	opts.Clean = clean
 	eng, err := scan.New(opts)
 	if err != nil {
 		return outcome{}, err
@@ -55,6 +57,9 @@ func (b *build) scan(ctx context.Context, s *ui.Stage) (outcome, error) {
 	err = scan.Image(ctx, eng, disk, scan.ImageOptions{Progress: func(n int64) { s.Progress(done.Add(n), 0, "") }})
 	if err != nil {
 		return outcome{}, fmt.Errorf("scanning the disk: %w", err)
+	}
+	if err := clean.Save(); err != nil {
+		return outcome{}, err
 	}
 	r := eng.Report()
 	b.result.Scan = r

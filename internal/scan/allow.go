@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -145,6 +146,11 @@ func (e *allowEntry) checkExpiry(now time.Time) error {
 	}
 	e.expired = !now.Before(t.AddDate(0, 0, 1))
 	return nil
+}
+
+// byFingerprint says whether an entry asks for one.
+func (l *AllowList) byFingerprint() bool {
+	return l != nil && slices.ContainsFunc(l.entries, func(e *allowEntry) bool { return e.Fingerprint != "" && !e.expired })
 }
 
 // reason gives the reason of the first entry that accepts f.

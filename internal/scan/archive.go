@@ -50,7 +50,7 @@ func walkZip(u *unit, r io.Reader) error {
 	}
 	for _, f := range z.File {
 		if f.Flags&1 != 0 {
-			u.e.Note(u.loc, fmt.Sprintf("not looked into: zip member %q is encrypted", clean(f.Name)))
+			u.note(fmt.Sprintf("not looked into: zip member %q is encrypted", clean(f.Name)))
 			continue
 		}
 		if f.FileInfo().IsDir() {
@@ -58,13 +58,13 @@ func walkZip(u *unit, r io.Reader) error {
 		}
 		m, err := f.Open()
 		if err != nil {
-			u.e.Note(u.loc, fmt.Sprintf("not looked into: zip member %q: %v", clean(f.Name), err))
+			u.note(fmt.Sprintf("not looked into: zip member %q: %v", clean(f.Name), err))
 			continue
 		}
 		err = u.member("zip "+clean(f.Name), f.Name, m)
 		_ = m.Close()
 		if errors.Is(err, zip.ErrChecksum) || errors.Is(err, zip.ErrFormat) {
-			u.e.Note(u.loc, fmt.Sprintf("zip member %q is damaged: %v", clean(f.Name), err))
+			u.note(fmt.Sprintf("zip member %q is damaged: %v", clean(f.Name), err))
 			continue
 		}
 		if err != nil {

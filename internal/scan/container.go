@@ -77,7 +77,7 @@ func isBzip2(head []byte) bool { return len(head) > 10 && string(head[4:10]) == 
 func unread(what string) func(*unit, io.Reader) error {
 	return func(u *unit, _ io.Reader) error {
 		if !u.known {
-			u.e.Note(u.loc, "not looked into: "+what)
+			u.note("not looked into: " + what)
 		}
 		return nil
 	}

@@ -18,7 +18,7 @@ type Finding struct {
 	// of the secret and four characters. "" where the file itself is the finding.
 	Masked string `json:"masked,omitempty"`
 	// Fingerprint names the finding in an allow-list. "" beyond the first
-	// MaxFingerprints findings.
+	// MaxFingerprints findings, and where the finding is allowed without it.
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Reason says why it is allowed; "" in Findings.
 	Reason string `json:"reason,omitempty"`
@@ -39,7 +39,10 @@ type Report struct {
 	Files    int64     `json:"files"`
 	// Packaged are the files whose content an installed package ships.
 	Packaged int64 `json:"packaged"`
-	Bytes    int64 `json:"bytes"`
+	// Unchanged are the files that an earlier scan looked at and found nothing
+	// in, and that were not looked at again.
+	Unchanged int64 `json:"unchanged"`
+	Bytes     int64 `json:"bytes"`
 	// Expanded counts what files unpacked to.
 	Expanded int64 `json:"expanded"`
 }
@@ -48,17 +51,12 @@ type Report struct {
 func (e *Engine) Report() *Report {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := &Report{Findings: []Finding{}, Allowed: []Finding{}, Notes: append([]Note{}, e.notes...), Files: e.files, Packaged: e.known, Bytes: e.bytes, Expanded: e.expanded}
+	r := &Report{Findings: []Finding{}, Allowed: []Finding{}, Notes: append([]Note{}, e.notes...), Files: e.files, Packaged: e.known, Unchanged: e.unchanged, Bytes: e.bytes, Expanded: e.expanded}
 	found := slices.Clone(e.found)
 	slices.SortStableFunc(found, compareCandidates)
 	found = slices.CompactFunc(found, func(a, b candidate) bool { return compareCandidates(a, b) == 0 }) // of parts that overlap
-	prints := fingerprints(found)
-	for i, c := range found {
-		f := Finding{
-			Location: c.loc, Rule: c.rule.id, Description: c.rule.description, Line: c.line, Offset: max(0, c.start),
-			Masked: c.masked(), Fingerprint: prints[i],
-		}
-		if f.Reason = e.reason(f, &c); f.Reason != "" {
+	for _, f := range e.judged(found) {
+		if f.Reason != "" {
 			r.Allowed = append(r.Allowed, f)
 		} else {
 			r.Findings = append(r.Findings, f)
@@ -72,13 +70,44 @@ func (e *Engine) Report() *Report {
 	return r
 }
 
-// reason is why a finding is allowed. The built-in list is for files as their
-// packages ship them.
-func (e *Engine) reason(f Finding, c *candidate) string {
-	if reason := e.rules.builtinReason(f.Rule, c.path); c.packaged && reason != "" {
-		return reason
+// judged turns matches into findings with the reasons why they are allowed.
+// The built-in list is for files as their packages ship them. Fingerprints
+// take long: they are for findings that are reported, and for those that the
+// user's list knows by them.
+func (e *Engine) judged(found []candidate) []Finding {
+	list := make([]Finding, len(found))
+	var open []int
+	for i, c := range found {
+		list[i] = Finding{
+			Location: c.loc, Rule: c.rule.id, Description: c.rule.description, Line: c.line, Offset: max(0, c.start), Masked: c.masked(),
+		}
+		if c.packaged {
+			list[i].Reason = e.rules.builtinReason(c.rule.id, c.path)
+		}
+		if list[i].Reason == "" {
+			open = append(open, i)
+		}
 	}
-	return e.opts.Allow.reason(f)
+	byPrint := e.opts.Allow.byFingerprint()
+	if byPrint {
+		setFingerprints(list, found, open)
+	}
+	var told []int
+	for _, i := range open {
+		if list[i].Reason = e.opts.Allow.reason(list[i]); list[i].Reason == "" {
+			told = append(told, i)
+		}
+	}
+	if !byPrint {
+		setFingerprints(list, found, told)
+	}
+	return list
+}
+
+func setFingerprints(list []Finding, found []candidate, which []int) {
+	for i, p := range fingerprints(found, which) {
+		list[i].Fingerprint = p
+	}
 }
 
 func compareLocations(a, b Location) int {

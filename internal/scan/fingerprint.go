@@ -19,11 +19,12 @@ var fingerprintForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
 // fingerprints names findings by rule, path and secret. A report may be
 // public and a password short, so that the digest is a slow one: scrypt (RFC
 // 7914) with 16 MiB, some 40 ms, salted with rule and path.
-func fingerprints(found []candidate) []string {
+// Which are the places in found that need one.
+func fingerprints(found []candidate, which []int) []string {
 	prints := make([]string, len(found))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for i := range found[:min(len(found), MaxFingerprints)] {
+	for _, i := range which[:min(len(which), MaxFingerprints)] {
 		wg.Add(1)
 		slots <- struct{}{}
 		go func() {

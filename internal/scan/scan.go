@@ -15,6 +15,7 @@ package scan
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -35,6 +36,9 @@ type Options struct {
 	AllFiles bool
 	// MaxExpanded bounds the bytes that one file may unpack to; 0 is 1 GiB.
 	MaxExpanded int64
+	// Clean remembers files that earlier scans found nothing in; nil looks at
+	// all. It is not asked where Literals are looked for.
+	Clean Clean
 }
 
 // Location says where a finding is.
@@ -56,13 +60,16 @@ type Engine struct {
 	pristine *pristine
 	buffers  sync.Pool // of *[]byte, chunkSize long
 
-	mu       sync.Mutex
-	found    []candidate
-	notes    []Note
-	files    int64
-	known    int64
-	bytes    int64
-	expanded int64
+	scope [sha256.Size]byte // what a verdict depends on beside the file: see scopeOf
+
+	mu        sync.Mutex
+	found     []candidate
+	notes     []Note
+	files     int64
+	known     int64
+	unchanged int64
+	bytes     int64
+	expanded  int64
 }
 
 // New compiles the rules. An error is a rule that does not compile or a
@@ -77,6 +84,10 @@ func New(opts Options) (*Engine, error) {
 	}
 	e := &Engine{opts: opts, rules: rules, pristine: newPristine()}
 	e.buffers.New = func() any { b := make([]byte, chunkSize); return &b }
+	if len(opts.Literals) > 0 {
+		e.opts.Clean = nil
+	}
+	e.setScope()
 	return e, nil
 }
 
@@ -84,10 +95,13 @@ func New(opts Options) (*Engine, error) {
 // databases in a root file system. Call it before File for the files of that
 // root. A root without a database is no error.
 func (e *Engine) Packages(root fs.FS) error {
-	return e.pristine.learn(root)
+	err := e.pristine.learn(root)
+	e.setScope()
+	return err
 }
 
-// File looks at one regular file of size bytes. Open is called at most once.
+// File looks at one regular file of size bytes. Open is called at most twice,
+// and not again before what it gave is closed.
 // An error is one of reading, or ctx's; what the content does wrong is noted in
 // the report.
 func (e *Engine) File(ctx context.Context, loc Location, size int64, mode fs.FileMode, open func() (io.ReadCloser, error)) error {
@@ -95,20 +109,32 @@ func (e *Engine) File(ctx context.Context, loc Location, size int64, mode fs.Fil
 	if size == 0 || !mode.IsRegular() {
 		return ctx.Err()
 	}
-	r, err := open()
-	if err != nil {
-		return fmt.Errorf("opening %q to scan it: %w", loc.Path, err)
-	}
 	u := e.unit(ctx, loc)
-	err = u.stream(r, size)
-	if cerr := r.Close(); err == nil {
-		err = cerr
+	u.verdict = e.verdictOn(u.path, size)
+	same, err := u.sameLarge(open)
+	if err == nil && !same {
+		err = opened(open, func(r io.Reader) error { return u.stream(r, size) })
 	}
 	if err != nil {
 		return fmt.Errorf("scanning %q: %w", loc.Path, err)
 	}
-	e.keep(u.finish())
+	found := u.finish()
+	u.verdict.remember(u, found)
+	e.keep(found)
 	return nil
+}
+
+// opened hands an open file to use, and closes it.
+func opened(open func() (io.ReadCloser, error), use func(io.Reader) error) error {
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	err = use(r)
+	if cerr := r.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // Raw looks at bytes that are no file: free space, slack, the value of an

@@ -3,6 +3,7 @@ package scan
 import (
 	"bytes"
 	"crypto/md5"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -71,13 +72,17 @@ func (u *unit) stream(r io.Reader, size int64) error {
 		return err
 	}
 	if whole {
+		if u.verdict != nil && u.verdict.sameContent(u, sha256.Sum256(head)) {
+			return nil
+		}
 		u.known = u.known || u.e.packaged(u.path, md5.Sum(head))
 		u.countKnown()
 		return u.content(head, bytes.NewReader(head), int64(len(head)))
 	}
 	h := md5.New()
-	h.Write(head)
-	rest := io.TeeReader(r, h)
+	sums := u.verdict.alongside(h)
+	_, _ = sums.Write(head) // a digest has no error
+	rest := io.TeeReader(r, sums)
 	src := &source{r: io.MultiReader(bytes.NewReader(head), rest)}
 	if err := u.content(head, src, size); err != nil {
 		return err
@@ -134,7 +139,7 @@ func (u *unit) content(head []byte, r io.Reader, size int64) error {
 		return err
 	}
 	if u.depth >= maxDepth {
-		u.e.Note(u.loc, fmt.Sprintf("not looked into: a %s in %d others", k.name, maxDepth))
+		u.note(fmt.Sprintf("not looked into: a %s in %d others", k.name, maxDepth))
 	} else if err := u.unpack(k, r); err != nil {
 		return err
 	} else if !k.raw {
@@ -162,12 +167,12 @@ func (u *unit) unpack(k *container, r io.Reader) error {
 		return src.err
 	case errors.Is(err, errExpanded):
 		if u.depth == 0 {
-			u.e.Note(u.loc, fmt.Sprintf("not looked into beyond %d bytes: %v", u.e.opts.MaxExpanded, errExpanded))
+			u.note(fmt.Sprintf("not looked into beyond %d bytes: %v", u.e.opts.MaxExpanded, errExpanded))
 			return nil
 		}
 		return err
 	}
-	u.e.Note(u.loc, fmt.Sprintf("not looked into as %s: %v", k.name, err))
+	u.note(fmt.Sprintf("not looked into as %s: %v", k.name, err))
 	_, err = u.chunks(rewound(r), 0)
 	return err
 }

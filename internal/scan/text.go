@@ -84,7 +84,11 @@ func (r *Report) Summary() string {
 	default:
 		found = fmt.Sprintf("%d findings", len(r.Findings))
 	}
-	return fmt.Sprintf("%s in %d files (%d as packages ship them), %d allowed", found, r.Files, r.Packaged, own)
+	unchanged := ""
+	if r.Unchanged > 0 {
+		unchanged = fmt.Sprintf(", %d unchanged since an earlier scan", r.Unchanged)
+	}
+	return fmt.Sprintf("%s in %d files (%d as packages ship them%s), %d allowed", found, r.Files, r.Packaged, unchanged, own)
 }
 
 // AllowHint tells how a finding is accepted.

@@ -43,6 +43,9 @@ type unit struct {
 	raw   bool // no file: no lines, text or not is asked anew for each window
 	depth int
 	left  *int64 // bytes that the file may still unpack to
+	// noted says that there is a note about the file or what it holds.
+	noted   *bool
+	verdict *verdict // of a file that may be as an earlier scan saw it; else nil
 
 	lines  int // newlines before the chunk
 	found  []candidate
@@ -57,7 +60,7 @@ type span struct{ lo, hi int }
 
 func (e *Engine) unit(ctx context.Context, loc Location) *unit {
 	left := e.opts.MaxExpanded
-	return &unit{e: e, ctx: ctx, loc: loc, path: trimSlash(loc.Path), left: &left, spans: make([]span, len(e.rules.rules)), more: map[*rule]int{}}
+	return &unit{e: e, ctx: ctx, loc: loc, path: trimSlash(loc.Path), left: &left, noted: new(bool), spans: make([]span, len(e.rules.rules)), more: map[*rule]int{}}
 }
 
 // child is a unit for something that u's content holds.
@@ -67,7 +70,7 @@ func (u *unit) child(where, path string) *unit {
 		where = c.loc.Where + " > " + where
 	}
 	c.loc.Where = where
-	c.depth, c.left, c.known, c.raw = u.depth+1, u.left, u.known, false
+	c.depth, c.left, c.noted, c.known, c.raw = u.depth+1, u.left, u.noted, u.known, false
 	c.path = trimSlash(path)
 	return c
 }
@@ -75,6 +78,12 @@ func (u *unit) child(where, path string) *unit {
 // adopt takes over what a child found.
 func (u *unit) adopt(c *unit) {
 	u.found = append(u.found, c.finish()...)
+}
+
+// note records what of the unit was not looked into.
+func (u *unit) note(what string) {
+	*u.noted = true
+	u.e.Note(u.loc, what)
 }
 
 func trimSlash(path string) string {
@@ -293,7 +302,7 @@ func (u *unit) add(b []byte, base int64, r *rule, lo, hi int, binary bool) {
 func (u *unit) finish() []candidate {
 	for r, n := range u.more {
 		if n > 2*maxPerRule { // windows may match twice
-			u.e.Note(u.loc, fmt.Sprintf("rule %s matches more than %d times: the first are told", r.id, maxPerRule))
+			u.note(fmt.Sprintf("rule %s matches more than %d times: the first are told", r.id, maxPerRule))
 		}
 	}
 	found := u.found
