@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/kldload/kldload/diskimage"
 	"github.com/kldload/kldload/internal/scan"
 	"github.com/kldload/kldload/internal/ui"
 	"github.com/kldload/kldload/internal/volume"
@@ -49,7 +50,11 @@ func (b *build) scan(ctx context.Context, s *ui.Stage) (outcome, error) {
 		return outcome{}, err
 	}
 	defer f.Close()
-	disk, err := volume.Open(f, b.src.DiskSize)
+	raw, err := diskimage.OpenRaw(f) // it knows of holes, which are most of the disk
+	if err != nil {
+		return outcome{}, err
+	}
+	disk, err := volume.Open(raw, b.src.DiskSize)
 	if err != nil {
 		return outcome{}, fmt.Errorf("scanning the disk: %w", err)
 	}
