@@ -41,7 +41,8 @@ whole keys and tokens alone, unless --all-files is given. No secret is printed.
 Nothing is sent anywhere.
 
 Exit status 0 means that nothing was found that --allow does not accept, 3 that
-something was, 1 that the scan did not come to its end.`,
+something was or that a part could not be read, 1 that the scan did not come to
+its end.`,
 		Example: `  kldload scan kldload-server.qcow2
   kldload scan --allow allow.toml --json /srv/rootfs`,
 		Args: exactArgs("IMAGE|DIR"),
@@ -80,8 +81,11 @@ func runScan(ctx context.Context, a *app, o scanOptions, path string) error {
 	r := eng.Report()
 	stage.Done(r.Summary())
 	brief := "clean"
-	if len(r.Findings) > 0 {
+	switch {
+	case len(r.Findings) > 0:
 		brief = "secrets"
+	case len(r.Unread()) > 0:
+		brief = "unread"
 	}
 	a.ui.Result(r.Text(), brief, struct {
 		Path string `json:"path"`
@@ -89,6 +93,10 @@ func runScan(ctx context.Context, a *app, o scanOptions, path string) error {
 	}{path, r})
 	if len(r.Findings) > 0 {
 		return codedError{fmt.Errorf("scanning %q: %s\nhint: take it out, or accept it in a file for --allow: %s", path, counted(len(r.Findings), "finding"), r.AllowHint()), exitChecks}
+	}
+	if unread := r.Unread(); len(unread) > 0 {
+		at := scan.Finding{Location: unread[0].Location}
+		return codedError{fmt.Errorf("scanning %q: nothing was found, and not all of it could be read: the first of %d is %s: %s", path, len(unread), at.Place(), unread[0].Text), exitChecks}
 	}
 	return nil
 }

@@ -68,10 +68,28 @@ func (b *build) scan(ctx context.Context, s *ui.Stage) (outcome, error) {
 	}
 	r := eng.Report()
 	b.result.Scan = r
-	if len(r.Findings) > 0 {
-		return outcome{}, foundError(r)
+	for _, n := range r.Notes {
+		if n.Location == (scan.Location{}) { // of the allow-list
+			s.Log(n.Text)
+		}
+	}
+	if err := scanned(r); err != nil {
+		return outcome{}, err
 	}
 	return outcome{detail: r.Summary()}, nil
+}
+
+// scanned says why an image may not ship. What could not be read is a reason,
+// too: what it holds is not known.
+func scanned(r *scan.Report) error {
+	if len(r.Findings) > 0 {
+		return foundError(r)
+	}
+	if unread := r.Unread(); len(unread) > 0 {
+		at := scan.Finding{Location: unread[0].Location}
+		return fmt.Errorf("scanning the disk: not all of it could be read: the first of %d is %s: %s", len(unread), at.Place(), unread[0].Text)
+	}
+	return nil
 }
 
 // foundError lists what was found, masked.

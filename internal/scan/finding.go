@@ -29,6 +29,20 @@ type Finding struct {
 type Note struct {
 	Location
 	Text string `json:"text"`
+	// Unread says that it should have been looked at and could not be read: no
+	// finding there means nothing.
+	Unread bool `json:"unread,omitempty"`
+}
+
+// Unread are the notes on what could not be read.
+func (r *Report) Unread() []Note {
+	var list []Note
+	for _, n := range r.Notes {
+		if n.Unread {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // Report is the result of a scan, in a stable order.

@@ -43,7 +43,7 @@ func Image(ctx context.Context, e *Engine, d *volume.Disk, o ImageOptions) error
 	switch {
 	case err == nil:
 		if err := e.Packages(root); err != nil {
-			e.Note(Location{Volume: root.Volume.Name()}, err.Error())
+			e.unread(Location{Volume: root.Volume.Name()}, err.Error())
 		}
 	case !errors.Is(err, volume.ErrNoRoot):
 		return err
@@ -78,10 +78,10 @@ func (s *imageScan) do(loc Location, work func() error) {
 	s.pool.do(func() { s.noted(loc, work()) })
 }
 
-// noted makes a note of an error, unless that says that the scan has ended.
+// noted makes a note of an error of reading, unless that says that the scan has ended.
 func (s *imageScan) noted(loc Location, err error) {
 	if err != nil && s.ctx.Err() == nil {
-		s.e.Note(loc, "not looked at: "+err.Error())
+		s.e.unread(loc, "not looked at: "+err.Error())
 	}
 }
 
@@ -124,7 +124,7 @@ func within(in, name string) string {
 func (s *imageScan) unread(v *volume.Volume, loc Location) {
 	switch {
 	case v.Err != nil:
-		s.e.Note(loc, fmt.Sprintf("its files are not read, its bytes are looked at as they are: %v", v.Err))
+		s.e.unread(loc, fmt.Sprintf("its files are not read, its bytes are looked at as they are: %v", v.Err))
 	case v.Kind == volume.LUKS:
 		s.e.Note(loc, "not looked into: it is encrypted")
 	case v.Kind != volume.None && v.Kind != volume.Swap:

@@ -98,7 +98,7 @@ func (s *imageScan) volume(p *zfs.Pool, name, in string, depth int) error {
 	inner, err := volume.Open(f, f.Size())
 	if err != nil { // a damaged table: one volume of unknown content
 		loc := Location{Volume: within(in, name), Where: rawBytes}
-		s.e.Note(loc, err.Error())
+		s.e.unread(loc, err.Error())
 		s.region(loc, &bytesOf{r: f, size: f.Size()}, 0, f.Size())
 		return nil
 	}

@@ -378,6 +378,9 @@ func TestImageOfOtherKinds(t *testing.T) {
 		if len(notes) != 1 || !strings.HasPrefix(notes[0].Text, c.note) {
 			t.Errorf("%s: notes %v", name, notes)
 		}
+		if unread := len(e.Report().Unread()) > 0; unread != (name == "ext4") {
+			t.Errorf("%s: unread is %v", name, unread)
+		}
 		e.notes = nil
 		p.compare(e)
 	}

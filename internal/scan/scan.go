@@ -161,7 +161,15 @@ func (u *unit) bytesAt(b []byte) error {
 func (e *Engine) Note(loc Location, what string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.notes = append(e.notes, Note{loc, what})
+	e.notes = append(e.notes, Note{Location: loc, Text: what})
+}
+
+// unread records something that could not be read, for which the report is not
+// the whole truth.
+func (e *Engine) unread(loc Location, what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.notes = append(e.notes, Note{Location: loc, Text: what, Unread: true})
 }
 
 func (e *Engine) count(files, n int64) {

@@ -27,7 +27,7 @@ func (f *Finding) Place() string {
 	if f.Where != "" {
 		b.WriteString(" (" + clean(f.Where) + ")")
 	}
-	return strings.TrimSpace(b.String())
+	return strings.TrimSuffix(strings.TrimSpace(b.String()), ":")
 }
 
 // Shown is the masked text, or what is wrong where there is none.
@@ -77,6 +77,9 @@ func (r *Report) Summary() string {
 		}
 	}
 	found := "no secret found"
+	if len(r.Unread()) > 0 {
+		found = "no secret found in what could be read,"
+	}
 	switch len(r.Findings) {
 	case 0:
 	case 1:

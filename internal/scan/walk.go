@@ -39,7 +39,7 @@ func (e *Engine) Dir(ctx context.Context, dir string) error {
 				if name == "." {
 					return err
 				}
-				e.Note(loc, fmt.Sprintf("not looked into: %v", err))
+				e.unread(loc, fmt.Sprintf("not looked into: %v", err))
 				return nil
 			}
 			if !d.Type().IsRegular() {
@@ -94,8 +94,12 @@ func (e *Engine) one(ctx context.Context, j job) error {
 		return nil // the error is known already
 	}
 	err := e.File(ctx, j.loc, j.size, j.mode, j.open)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		e.Note(j.loc, fmt.Sprintf("not looked into: %v", err))
+		return nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		e.unread(j.loc, fmt.Sprintf("not looked into: %v", err))
 		return nil
 	}
 	return err
