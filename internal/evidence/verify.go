@@ -129,6 +129,9 @@ func (p Public) verifyEnvelopes(name string, v *Verified) error {
 		if err != nil {
 			return fmt.Errorf("verifying %q: %w", name, err)
 		}
+		if s.PredicateType != provenanceType {
+			return fmt.Errorf("verifying %q: a signed statement of type %q: want a provenance, %q", name, s.PredicateType, provenanceType)
+		}
 		statements++
 		for _, subject := range s.Subject {
 			if err := v.subject(subject); err != nil {
