@@ -162,13 +162,22 @@ func (l *AllowList) reason(f Finding) string {
 	defer l.mu.Unlock()
 	for _, e := range l.entries {
 		if e.expired || e.Rule != "" && e.Rule != f.Rule || e.Fingerprint != "" && e.Fingerprint != f.Fingerprint ||
-			e.re != nil && !e.re.MatchString(trimSlash(f.Path)) {
+			e.re != nil && !e.accepts(f.Path) {
 			continue
 		}
 		e.used = true
 		return e.Reason
 	}
 	return ""
+}
+
+// accepts says whether a path is of the entry's pattern. What is in no file
+// (free space, slack) has no path, and is accepted by "**" alone.
+func (e *allowEntry) accepts(path string) bool {
+	if path == "" {
+		return strings.Trim(e.Path, "/") == "**"
+	}
+	return e.re.MatchString(trimSlash(path))
 }
 
 // unused notes entries that accepted nothing.
