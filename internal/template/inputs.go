@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,13 +30,19 @@ type Input struct {
 func (t *Template) Files() []Input { return slices.Clone(t.files) }
 
 // ShownPath is how a file is called in what outlives a build: relative to the
-// folder dir of the template where it is inside, the same wherever that lies.
+// folder dir of the template where it is inside, the same wherever that lies;
+// "~/…" where it is in the user's home, whose name is nobody's business.
 func ShownPath(dir, path string) string {
 	root, errRoot := filepath.Abs(dir)
 	abs, errAbs := filepath.Abs(path)
 	if errRoot == nil && errAbs == nil {
 		if rel, err := filepath.Rel(root, abs); err == nil && filepath.IsLocal(rel) {
 			return filepath.ToSlash(rel)
+		}
+	}
+	if home, err := os.UserHomeDir(); err == nil && filepath.IsAbs(path) {
+		if rel, err := filepath.Rel(home, path); err == nil && filepath.IsLocal(rel) {
+			return "~/" + filepath.ToSlash(rel)
 		}
 	}
 	return filepath.ToSlash(path)

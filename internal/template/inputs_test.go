@@ -63,3 +63,16 @@ build { sources = ["source.kldload.x"] }
 		}
 	}
 }
+
+// The provenance, which others read, does not tell whose home a file was in.
+func TestShownPath(t *testing.T) {
+	t.Setenv("HOME", "/home/someone")
+	for path, want := range map[string]string{
+		"/work/t/a/b": "a/b", "/home/someone/.ssh/id.pub": "~/.ssh/id.pub", "/home/someone-else/x": "/home/someone-else/x",
+		"/etc/hostname": "/etc/hostname", "../x": "../x",
+	} {
+		if got := ShownPath("/work/t", path); got != want {
+			t.Errorf("%q is shown as %q, want %q", path, got, want)
+		}
+	}
+}
