@@ -101,6 +101,27 @@ func TestUses(t *testing.T) {
 	}
 }
 
+// A digest of a file that holds a short secret would let it be guessed.
+func TestUsesTellsNoDigestOfASecret(t *testing.T) {
+	b := newBuild(t)
+	write(t, "t/pin", "4711\n")
+	write(t, "t/folder/pin", "4711\n")
+	write(t, "t/run.sh", "true\n")
+	b.opts.TemplateDir = "t"
+	b.opts.Sensitive = []template.Secret{{Name: "var.pin", Value: "4711"}}
+	if err := b.uses(template.Provisioner{File: &template.File{Direction: "upload", Sources: []string{"t/pin", "t/folder", "t/run.sh"}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range b.inputs {
+		if (in.SHA256 != "") != (in.Path == "run.sh") {
+			t.Errorf("%s: sha256 %q", in.Path, in.SHA256)
+		}
+	}
+	if len(b.inputs) != 3 {
+		t.Errorf("%d inputs, want 3", len(b.inputs))
+	}
+}
+
 // git runs git, which judges and makes what commit reads.
 func git(t *testing.T, dir string, args ...string) string {
 	t.Helper()

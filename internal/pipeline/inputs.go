@@ -46,12 +46,49 @@ func (b *build) usesFiles(role string, paths []string) error {
 		if err != nil {
 			return fmt.Errorf("noting what the build reads: %w", err)
 		}
-		in := evidence.Input{Path: template.ShownPath(b.opts.TemplateDir, path), Role: role, SHA256: sum}
+		in := evidence.Input{Path: template.ShownPath(b.opts.TemplateDir, path), Role: role}
+		secret, err := b.holdsSecret(path)
+		if err != nil {
+			return fmt.Errorf("noting what the build reads: %w", err)
+		}
+		if !secret {
+			in.SHA256 = sum
+		}
 		if !slices.Contains(b.inputs, in) {
 			b.inputs = append(b.inputs, in)
 		}
 	}
 	return nil
+}
+
+// maxSecret bounds the files that are looked at for sensitive values: in a
+// larger one, no digest helps to guess one.
+const maxSecret = 1 << 20
+
+// holdsSecret tells whether a file, or one of a folder, has a sensitive value in
+// it: a digest would let a short one be guessed.
+func (b *build) holdsSecret(path string) (found bool, err error) {
+	if len(b.opts.Sensitive) == 0 {
+		return false, nil
+	}
+	err = filepath.WalkDir(path, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !e.Type().IsRegular() && name != path {
+			return err
+		}
+		st, err := os.Stat(name)
+		if err != nil || st.Size() > maxSecret || !st.Mode().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		for _, s := range b.opts.Sensitive {
+			if v := strings.TrimSpace(s.Value); v != "" && strings.Contains(string(text), v) {
+				found = true
+				return fs.SkipAll
+			}
+		}
+		return err
+	})
+	return found, err
 }
 
 // digestOf hashes a file; a folder's digest is that of the lines of sha256sum
