@@ -101,6 +101,20 @@ func TestUses(t *testing.T) {
 	}
 }
 
+// A link to a folder is uploaded as the folder, and has its digest.
+func TestDigestOfALinkToAFolder(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "folder", "x"), "x")
+	if err := os.Symlink("folder", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	want, errA := digestOf(filepath.Join(dir, "folder"))
+	got, errB := digestOf(filepath.Join(dir, "link"))
+	if errA != nil || errB != nil || got != want {
+		t.Errorf("link %s, %v; folder %s, %v", got, errB, want, errA)
+	}
+}
+
 // A digest of a file that holds a short secret would let it be guessed.
 func TestUsesTellsNoDigestOfASecret(t *testing.T) {
 	b := newBuild(t)

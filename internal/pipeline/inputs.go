@@ -71,6 +71,9 @@ func (b *build) holdsSecret(path string) (found bool, err error) {
 	if len(b.opts.Sensitive) == 0 {
 		return false, nil
 	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return false, err
+	}
 	err = filepath.WalkDir(path, func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || !e.Type().IsRegular() && name != path {
 			return err
@@ -100,6 +103,9 @@ func digestOf(path string) (string, error) {
 	}
 	if !st.IsDir() {
 		return evidence.Digest(path)
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil { // WalkDir does not follow it
+		return "", err
 	}
 	h := sha256.New()
 	err = filepath.WalkDir(path, func(name string, e fs.DirEntry, err error) error {
