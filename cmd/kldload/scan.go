@@ -145,6 +145,9 @@ func scanImage(ctx context.Context, eng *scan.Engine, path string, format diskim
 		return err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
+	if disk.Info().VirtualSize == 0 { // a copy that did not begin is not clean
+		return codedError{errors.New("the image is empty"), exitChecks}
+	}
 	d, err := volume.Open(disk, disk.Info().VirtualSize)
 	if err != nil {
 		return codedError{err, exitChecks}
