@@ -91,6 +91,11 @@ func runScan(ctx context.Context, a *app, o scanOptions, path string) error {
 		Path string `json:"path"`
 		*scan.Report
 	}{path, r})
+	return scanVerdict(path, r)
+}
+
+// scanVerdict says why what was scanned is not clean.
+func scanVerdict(path string, r *scan.Report) error {
 	if len(r.Findings) > 0 {
 		return codedError{fmt.Errorf("scanning %q: %s\nhint: take it out, or accept it in a file for --allow: %s", path, counted(len(r.Findings), "finding"), r.AllowHint()), exitChecks}
 	}

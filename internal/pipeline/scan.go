@@ -68,15 +68,20 @@ func (b *build) scan(ctx context.Context, s *ui.Stage) (outcome, error) {
 	}
 	r := eng.Report()
 	b.result.Scan = r
-	for _, n := range r.Notes {
-		if n.Location == (scan.Location{}) { // of the allow-list
-			s.Log(n.Text)
-		}
-	}
+	logAllowNotes(s, r)
 	if err := scanned(r); err != nil {
 		return outcome{}, err
 	}
 	return outcome{detail: r.Summary()}, nil
+}
+
+// logAllowNotes tells which entries of the allow-list nothing used.
+func logAllowNotes(s *ui.Stage, r *scan.Report) {
+	for _, n := range r.Notes {
+		if n.Location == (scan.Location{}) {
+			s.Log(n.Text)
+		}
+	}
 }
 
 // scanned says why an image may not ship. What could not be read is a reason,
