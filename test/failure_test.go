@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,10 +91,27 @@ func TestKillAndInterrupt(t *testing.T) {
 	t.Run("afterwards", func(t *testing.T) {
 		call{dir: dir}.build(t).succeeded(t)
 		nothingLeft(t, caches, dir)
-		if got := names(t, filepath.Join(dir, "out")); strings.Join(got, " ") != "golden.manifest.json golden.qcow2 golden.qcow2.sha256 golden.raw golden.raw.sha256" {
+		if got := names(t, filepath.Join(dir, "out")); strings.Join(got, " ") != evidenceOf("golden.qcow2", "golden.raw") {
 			t.Errorf("output holds %v", got)
 		}
 	})
+}
+
+// evidenceOf names, in order, what an output folder with these images of the
+// name golden holds.
+func evidenceOf(images ...string) string {
+	all := []string{"golden.cdx.json", "golden.intoto.jsonl", "golden.manifest.json", "golden.spdx.json"}
+	for _, image := range images {
+		all = append(all, image+".sha256")
+	}
+	for _, signed := range all {
+		if signed != "golden.intoto.jsonl" { // it holds its signature
+			all = append(all, signed+".sig")
+		}
+	}
+	all = append(append(all, "golden.pub"), images...)
+	slices.Sort(all)
+	return strings.Join(all, " ")
 }
 
 // at sends a signal a moment after an event about a stage, or a log line.
