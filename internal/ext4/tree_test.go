@@ -275,13 +275,14 @@ func TestGrow(t *testing.T) {
 }
 
 // mountWritable loop-mounts an image that other tools may write to.
-// The returned function unmounts it.
+// The returned function unmounts it; read-only first, because another test's
+// mount namespace may hold a copy of the mount, and the journal is open as long.
 func mountWritable(t *testing.T, image string) (dir, loop string, unmount func()) {
 	t.Helper()
 	dir = t.TempDir()
 	loop = strings.TrimSpace(run(t, "losetup", "--show", "-f", image))
 	unmount = sync.OnceFunc(func() {
-		for _, args := range [][]string{{"umount", dir}, {"losetup", "-d", loop}} {
+		for _, args := range [][]string{{"mount", "-o", "remount,ro", dir}, {"umount", dir}, {"losetup", "-d", loop}} {
 			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 				t.Errorf("%q: %v\n%s", args, err, out)
 			}

@@ -85,6 +85,7 @@ func ext4Disk(t testing.TB, mke2fs ...string) string {
 	run(t, "mke2fs", append(append([]string{"-q", "-t", "ext4", "-L", "the-root", "-U", "aaaabbbb-cccc-4ddd-8eee-ffff00001111"}, mke2fs...), root)...)
 	m := mount(t, root, "rw")
 	fillRoot(t, m)
+	run(t, "mount", "-o", "remount,ro", m) // done with the journal, whoever else sees the mount
 	run(t, "umount", m)
 	esp := file("esp", "34M")
 	run(t, "mkfs.vfat", "-F", "32", "-n", "ESP", "-i", "1234ABCD", esp)
