@@ -30,7 +30,7 @@ func (s *stopping) WriteAt(p []byte, off int64) (int, error) {
 
 // An interrupt ends a re-pack wherever it is, and its goroutines.
 func TestInterrupted(t *testing.T) {
-	src, err := os.Open(zfsDisk(t))
+	src, err := os.Open(zfsDisk(t, sets...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func (j *job) planTrees() error {
 	for _, t := range j.trees {
 		t.removes, t.writes = func(string) bool { return false }, map[string]seal.File{}
 		if t.at == "" {
-			if err := j.noteUnsealed(t); err != nil {
+			if err := t.wantEmpty(); err != nil {
 				return err
 			}
 			continue
@@ -100,16 +100,20 @@ func (j *job) owner(name string) *fileTree {
 	return best
 }
 
-// noteUnsealed says that a tree is not sealed, unless nothing is in it.
-func (j *job) noteUnsealed(t *fileTree) error {
+// wantEmpty refuses a tree that cannot be sealed, as nobody knows where its
+// files would be, unless nothing is in it.
+func (t *fileTree) wantEmpty() error {
 	list, err := t.files.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.name, err)
 	}
 	for _, e := range list {
 		if e.Name() != "lost+found" {
-			j.note("%s: kept as it is, not sealed: it is mounted nowhere", t.name)
-			break
+			hint := "name it in the machine's /etc/fstab, or take its files away"
+			if t.dataset.Name != "" {
+				hint = fmt.Sprintf("in the running machine, zfs set mountpoint=/PATH %s, or zfs destroy %s", t.dataset.Name, t.dataset.Name)
+			}
+			return fmt.Errorf("sealing %s: it holds %q and is mounted nowhere: want a mountpoint, which tells what its files are\nhint: %s", t.name, e.Name(), hint)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,19 +35,19 @@ var sets = []set{
 	{"tpool", map[string]string{"mountpoint": "none", "canmount": "off", "compression": "lz4", "xattr": "sa", "acltype": "posix", "dnodesize": "auto"}, nil},
 	{"tpool/ROOT", map[string]string{"mountpoint": "none", "canmount": "off", "org.example:note": "kept"}, nil},
 	{"tpool/ROOT/default", map[string]string{"mountpoint": "/", "canmount": "noauto"}, []string{
-		"etc/", "etc/machine-id", "etc/hostname", "usr/", "usr/bin/", "usr/bin/tool", "home/", "home/hidden/", "home/hidden/.bash_history", "var/", "var/log/"}},
+		"etc/", "etc/machine-id", "etc/hostname", "etc/fstab", "usr/", "usr/bin/", "usr/bin/tool", "home/", "home/hidden/", "home/hidden/.bash_history", "var/", "var/log/"}},
 	{"tpool/ROOT/default/opt", map[string]string{"mountpoint": "/opt"}, []string{"app"}},
 	{"tpool/ROOT/before-upgrade", map[string]string{"mountpoint": "/", "canmount": "noauto"}, []string{"etc/", "etc/" + deletedText, "usr/"}},
 	{"tpool/home", map[string]string{"mountpoint": "/home", "quota": "64M", "recordsize": "1M"}, []string{"me/", "me/.bash_history", "me/kept"}},
 	{"tpool/legacy", map[string]string{"mountpoint": "legacy"}, []string{"syslog"}},
-	{"tpool/loose", map[string]string{"mountpoint": "none", "compression": "zstd-3"}, []string{"etc/", "etc/machine-id"}},
+	{"tpool/loose", map[string]string{"mountpoint": "none", "compression": "zstd-3"}, nil},
 	{"tpool/oldlog", map[string]string{"mountpoint": "/var/log", "canmount": "noauto"}, []string{"auth.log", "sub/"}},
 	{"tpool/var", map[string]string{"mountpoint": "/var", "canmount": "off", "copies": "2"}, []string{"under"}},
 }
 
 // zfsDisk is a disk with the pool of sets, snapshots of another name, and an
 // ESP with entries of two environments.
-func zfsDisk(t testing.TB) string {
+func zfsDisk(t testing.TB, sets ...set) string {
 	t.Helper()
 	dir := t.TempDir()
 	pool := filepath.Join(dir, "pool")
@@ -115,7 +116,11 @@ func fillSet(t testing.TB, w *zfs.Writer, s set) {
 			create(zfs.Header{Path: dir, Mode: 0o41777, GID: uint32(i)}, "")
 			continue
 		}
-		create(zfs.Header{Path: name, Mode: 0o100600 | uint32(i), UID: 5, Xattrs: map[string][]byte{"user.x": []byte(name), "user.big": bytes.Repeat([]byte("b"), 9000)}}, content+s.name+name)
+		body := content + s.name + name
+		if name == "etc/fstab" {
+			body = "tpool/legacy /srv/legacy zfs defaults 0 0\n"
+		}
+		create(zfs.Header{Path: name, Mode: 0o100600 | uint32(i), UID: 5, Xattrs: map[string][]byte{"user.x": []byte(name), "user.big": bytes.Repeat([]byte("b"), 9000)}}, body)
 	}
 	if s.name != "tpool/home" {
 		return
@@ -187,7 +192,7 @@ func describePool(t testing.TB, p *zfs.Pool) (files map[string]string, props map
 }
 
 func TestZFS(t *testing.T) {
-	in := zfsDisk(t)
+	in := zfsDisk(t, sets...)
 	out, report := mustRepack(t, in)
 	judgePool(t, partition(t, out, 2), "tpool")
 	run(t, "fsck.vfat", "-n", partition(t, out, 1))
@@ -215,7 +220,7 @@ func TestZFS(t *testing.T) {
 		t.Error("want what was deleted on the input alone")
 	}
 	said := strings.Join(append(report.LeftOut, report.Notes...), "\n")
-	for _, want := range []string{"boot environment tpool/ROOT/before-upgrade", "snapshot tpool/home@before", "ESP loader/entries/before-6.1.conf", "tpool/loose: kept as it is"} {
+	for _, want := range []string{"boot environment tpool/ROOT/before-upgrade", "snapshot tpool/home@before", "ESP loader/entries/before-6.1.conf"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the report lacks %q:\n%s", want, said)
 		}
@@ -231,6 +236,17 @@ func TestZFS(t *testing.T) {
 	third, _ := mustRepack(t, in)
 	if digest(t, third) != digest(t, out) {
 		t.Error("the same input gave other bytes")
+	}
+}
+
+// TestMountedNowhere: files that have no place cannot be sealed.
+func TestMountedNowhere(t *testing.T) {
+	for _, mountpoint := range []string{"none", "legacy"} {
+		lost := set{"tpool/lost", map[string]string{"mountpoint": mountpoint}, []string{"etc/", "etc/machine-id"}}
+		_, _, err := repackFile(t, zfsDisk(t, append(slices.Clone(sets), lost)...), Options{})
+		if err == nil || !strings.Contains(err.Error(), `sealing tpool/lost: it holds "etc" and is mounted nowhere`) || !strings.Contains(err.Error(), "hint: in the running machine, zfs set mountpoint=") {
+			t.Errorf("mountpoint=%s: %v", mountpoint, err)
+		}
 	}
 }
 
