@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/kldload/kldload/internal/seal"
@@ -103,11 +104,10 @@ type lone struct {
 	at   string // clean and relative; "" where nothing says where it is mounted
 }
 
-// alone lists what is in no judged tree: each state of a dataset once, as a
-// snapshot of an image is most often as the dataset is.
+// alone lists what is in no judged tree and holds something: each state of a
+// dataset once, as a snapshot of an image is most often as the dataset is.
 func (m *image) alone(judged map[string]bool) ([]lone, error) {
-	pool := m.volume.Volume.Pool
-	all, err := pool.Datasets()
+	all, err := m.volume.Volume.Pool.Datasets()
 	if err != nil {
 		return nil, err
 	}
@@ -120,22 +120,42 @@ func (m *image) alone(judged map[string]bool) ([]lone, error) {
 		for _, s := range d.Snapshots {
 			names = append(names, s.Name)
 		}
-		var known, rest []string
-		for _, name := range names {
-			if judged[name] {
-				known = append(known, name)
-			} else {
-				rest = append(rest, name)
-			}
+		names, err := m.states(names, judged)
+		if err != nil {
+			return nil, err
 		}
-		for _, name := range rest {
-			same := false
-			for _, k := range known {
-				same = same || pool.Unchanged(k, name)
-			}
-			if known = append(known, name); !same {
-				out = append(out, lone{name, m.place(d.Name, d.Mountpoint)})
-			}
+		for _, name := range names {
+			out = append(out, lone{name, m.place(d.Name, d.Mountpoint)})
+		}
+	}
+	return out, nil
+}
+
+// states leaves out of a dataset and its snapshots those that are judged, those
+// that are like one before, and those without files.
+func (m *image) states(names []string, judged map[string]bool) ([]string, error) {
+	pool := m.volume.Volume.Pool
+	var known, out []string
+	for _, name := range names {
+		if judged[name] {
+			known = append(known, name)
+		}
+	}
+	for _, name := range names {
+		if slices.ContainsFunc(known, func(k string) bool { return pool.Unchanged(k, name) }) {
+			continue
+		}
+		known = append(known, name)
+		files, err := pool.Dataset(name)
+		if err != nil {
+			return nil, err
+		}
+		list, err := files.ReadDir(".")
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if len(list) > 1 || len(list) == 1 && list[0].Name() != "lost+found" {
+			out = append(out, name)
 		}
 	}
 	return out, nil
@@ -173,9 +193,6 @@ func (m *image) checkAlone(a lone, opts seal.Options) ([]seal.Violation, error) 
 	if err != nil {
 		return nil, err
 	}
-	if empty, err := holdsNothing(files); empty || err != nil {
-		return nil, err
-	}
 	if a.at == "" {
 		return []seal.Violation{{Item: "snapshots", Path: a.name + ":/", Want: "must be mounted somewhere, or hold nothing: its files cannot be judged without a place"}}, nil
 	}
@@ -195,15 +212,6 @@ func (m *image) checkAlone(a lone, opts seal.Options) ([]seal.Violation, error) 
 		}
 	}
 	return all, nil
-}
-
-// holdsNothing tells whether a file system is as it was made.
-func holdsNothing(files fs.FS) (bool, error) {
-	list, err := fs.ReadDir(files, ".")
-	if err != nil {
-		return false, err
-	}
-	return len(list) == 0 || len(list) == 1 && list[0].Name() == "lost+found", nil
 }
 
 // overlay is a root with other files at a place, of which the folders above

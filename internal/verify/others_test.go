@@ -82,7 +82,8 @@ func otherImage(t *testing.T) *image {
 func TestOthers(t *testing.T) {
 	m := otherImage(t)
 	var got []string
-	for _, v := range m.otherRoots(seal.Options{}).Violations {
+	c := m.otherRoots(seal.Options{})
+	for _, v := range c.Violations {
 		if !strings.HasPrefix(v.Path, "tank/root@golden:") { // it was never sealed
 			got = append(got, v.Path+" "+v.Item)
 		}
