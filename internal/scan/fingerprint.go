@@ -19,12 +19,15 @@ var fingerprintForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
 // fingerprints names findings by rule, path and secret. A report may be
 // public and a password short, so that the digest is a slow one: scrypt (RFC
 // 7914) with 16 MiB, some 40 ms, salted with rule and path.
-// Which are the places in found that need one.
+// Which are the places in found that need one; what is not told has none.
 func fingerprints(found []candidate, which []int) []string {
 	prints := make([]string, len(found))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
 	for _, i := range which[:min(len(which), MaxFingerprints)] {
+		if found[i].rest {
+			continue
+		}
 		wg.Add(1)
 		slots <- struct{}{}
 		go func() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // chunkSize is how much of a stream is looked at at once; margin is what two
@@ -27,6 +28,7 @@ type candidate struct {
 	line       int    // from 1; 0 in binary content
 	start, end int64  // of the secret, in the stream it was found in
 	packaged   bool   // an installed package ships the content
+	rest       bool   // stands for the matches of a rule that are not told
 	path       string // the member's, in an archive
 }
 
@@ -52,6 +54,7 @@ type unit struct {
 	spans  []span
 	opened []uint16
 	more   map[*rule]int
+	cut    map[*rule]bool // of rules with secrets that are not among found
 	paths  map[*rule]bool // of rules for certain paths: whether this is one
 }
 
@@ -60,7 +63,7 @@ type span struct{ lo, hi int }
 
 func (e *Engine) unit(ctx context.Context, loc Location) *unit {
 	left := e.opts.MaxExpanded
-	return &unit{e: e, ctx: ctx, loc: loc, path: trimSlash(loc.Path), left: &left, noted: new(bool), spans: make([]span, len(e.rules.rules)), more: map[*rule]int{}}
+	return &unit{e: e, ctx: ctx, loc: loc, path: trimSlash(loc.Path), left: &left, noted: new(bool), spans: make([]span, len(e.rules.rules)), more: map[*rule]int{}, cut: map[*rule]bool{}}
 }
 
 // child is a unit for something that u's content holds.
@@ -265,12 +268,18 @@ func (u *unit) run(b []byte, base int64, id uint16, binary bool) {
 	r, s := u.e.rules.rules[id], u.spans[id]
 	u.spans[id] = span{}
 	w := b[s.lo:s.hi]
-	for _, m := range r.re.FindAllSubmatchIndex(w, maxPerRule) {
-		lo, hi := r.secretOf(w, m)
-		if hi <= lo || !u.e.rules.accepts(r, []byte(u.path), w[lo:hi], w[m[0]:m[1]], lineAt(w, m[0], m[1])) {
-			continue
+	for done, most := 0, maxPerRule; !u.cut[r]; most *= 4 {
+		all := r.re.FindAllSubmatchIndex(w, most)
+		for _, m := range all[done:] {
+			lo, hi := r.secretOf(w, m)
+			if hi <= lo || !u.e.rules.accepts(r, []byte(u.path), w[lo:hi], w[m[0]:m[1]], lineAt(w, m[0], m[1])) {
+				continue
+			}
+			u.add(b, base, r, s.lo+lo, s.lo+hi, binary)
 		}
-		u.add(b, base, r, s.lo+lo, s.lo+hi, binary)
+		if done = len(all); done < most {
+			return
+		}
 	}
 }
 
@@ -289,6 +298,7 @@ func (u *unit) add(b []byte, base int64, r *rule, lo, hi int, binary bool) {
 		return
 	}
 	if u.more[r]++; u.more[r] > maxPerRule {
+		u.cut[r] = u.cut[r] || !u.has(r, b[lo:hi])
 		return
 	}
 	c := candidate{loc: u.loc, rule: r, secret: string(b[lo:hi]), name: nameBefore(b[:lo]), path: u.path, start: base + int64(lo), end: base + int64(hi)}
@@ -298,13 +308,22 @@ func (u *unit) add(b []byte, base int64, r *rule, lo, hi int, binary bool) {
 	u.found = append(u.found, c)
 }
 
-// finish gives what is left when one secret is told once.
+// has tells whether a secret is among those that were found by the rule.
+func (u *unit) has(r *rule, secret []byte) bool {
+	return slices.ContainsFunc(u.found, func(c candidate) bool { return c.rule == r && c.secret == string(secret) })
+}
+
+// finish gives what is left when one secret is told once. Matches beyond the
+// bound are one finding more, which no fingerprint accepts: nobody has seen
+// them.
 func (u *unit) finish() []candidate {
-	for r, n := range u.more {
-		if n > 2*maxPerRule { // windows may match twice
-			u.note(fmt.Sprintf("rule %s matches more than %d times: the first are told", r.id, maxPerRule))
+	for r := range u.cut {
+		if u.cut[r] {
+			rest := &rule{id: r.id, description: fmt.Sprintf("more than %d matches: the others are not told", maxPerRule), anywhere: r.anywhere, rank: r.rank}
+			u.found = append(u.found, candidate{loc: u.loc, rule: rest, path: u.path, start: -1, end: -1, rest: true})
 		}
 	}
+	clear(u.cut)
 	found := u.found
 	if u.known {
 		found = nil
