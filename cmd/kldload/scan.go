@@ -124,7 +124,7 @@ func newScanEngine(o scanOptions) (*scan.Engine, error) {
 
 // readLiterals reads lines NAME=VALUE; no error shows a value.
 func readLiterals(path string) ([]scan.Literal, error) {
-	text, err := os.ReadFile(path)
+	text, err := scan.ReadList(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading --literals: %w", err)
 	}
@@ -139,7 +139,11 @@ func readLiterals(path string) ([]scan.Literal, error) {
 		if !ok || name == "" || value == "" {
 			return nil, fmt.Errorf("%s:%d: want NAME=VALUE", path, n)
 		}
-		list = append(list, scan.Literal{Name: name, Value: value})
+		l := scan.Literal{Name: name, Value: value}
+		if l.Short() {
+			return nil, fmt.Errorf("%s:%d: the value of %q is too short to be looked for: want %d bytes at least, as fewer are in every image by chance", path, n, name, scan.MinLiteral)
+		}
+		list = append(list, l)
 	}
 	return list, sc.Err()
 }

@@ -39,6 +39,7 @@ func (b *build) scan(ctx context.Context, s *ui.Stage) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	logShort(s, opts.Literals)
 	clean := b.opts.Cache.Keys("scan")
 	opts.Clean = clean
 	eng, err := scan.New(opts)
@@ -73,6 +74,15 @@ func (b *build) scan(ctx context.Context, s *ui.Stage) (outcome, error) {
 		return outcome{}, err
 	}
 	return outcome{detail: r.Summary()}, nil
+}
+
+// logShort tells which sensitive values are not looked for.
+func logShort(s *ui.Stage, list []scan.Literal) {
+	for _, l := range list {
+		if l.Short() {
+			s.Log(fmt.Sprintf("the value of %s is not looked for: it has fewer than %d bytes", l.Name, scan.MinLiteral))
+		}
+	}
 }
 
 // logAllowNotes tells which entries of the allow-list nothing used.

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -35,14 +37,36 @@ type allowEntry struct {
 	used    bool
 }
 
-// maxAllowList bounds the file.
+// maxAllowList bounds the file, and other lists that users give.
 const maxAllowList = 1 << 20
+
+// ReadList reads a list that a user gives, whole: a regular file of 1 MiB at
+// most. It does not wait for the writer of a FIFO.
+func ReadList(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%q: want a regular file", name)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxAllowList+1))
+	if err == nil && len(text) > maxAllowList {
+		err = fmt.Errorf("%q has more than %d KiB", name, maxAllowList>>10)
+	}
+	return text, err
+}
 
 // ReadAllowList reads a list in TOML: tables [[allow]] with path or
 // fingerprint, rule, reason and expires. Now is the day that expires is held
 // against. Errors name file and line.
 func ReadAllowList(name string, now time.Time) (*AllowList, error) {
-	text, err := os.ReadFile(name)
+	text, err := ReadList(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading the allow-list: %w", err)
 	}

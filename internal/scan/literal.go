@@ -16,9 +16,12 @@ type Literal struct {
 
 // Limits of a literal: a shorter one is in every image by chance.
 const (
-	minLiteral = 6
+	MinLiteral = 6
 	maxLiteral = margin / 2
 )
+
+// Short tells whether a value has too few bytes to be looked for.
+func (l Literal) Short() bool { return len(strings.TrimSpace(l.Value)) < MinLiteral }
 
 // literalRules looks for each value as it is, in base64 at the three offsets
 // it may have in a longer text, and escaped for URLs.
@@ -26,7 +29,7 @@ func literalRules(list []Literal) ([]*rule, error) {
 	var rules []*rule
 	for _, l := range list {
 		v := strings.TrimSpace(l.Value)
-		if len(v) < minLiteral {
+		if l.Short() {
 			continue
 		}
 		if len(v) > maxLiteral {
@@ -50,7 +53,7 @@ func literalForms(v string) []string {
 				return
 			}
 		}
-		if len(s) >= minLiteral {
+		if len(s) >= MinLiteral {
 			forms = append(forms, s)
 		}
 	}

@@ -27,7 +27,7 @@ type Options struct {
 	// Allow are the findings that the user accepts.
 	Allow *AllowList
 	// Literals are values that must not be in the image whatever their form,
-	// with the names that reports call them by.
+	// with the names that reports call them by. Short ones are passed over.
 	Literals []Literal
 	// Declared are strings that the template put there on purpose: SSH public
 	// keys of its users.
