@@ -3,9 +3,7 @@ package scan
 import (
 	"io"
 	"io/fs"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/kldload/kldload/internal/ext4"
@@ -86,28 +84,14 @@ func (s *imageScan) dir(w *walked, dir string, fresh bool) {
 
 // names looks at the names in a directory.
 func (s *imageScan) names(w *walked, dir string, list []fs.DirEntry) {
-	var b strings.Builder
-	for _, d := range list {
-		b.WriteString(d.Name())
-		b.WriteByte('\n')
-	}
-	s.text(w.at(dir, "file names"), b.String())
+	s.text(w.at(dir, "file names"), lines(list))
 }
 
-// text looks at names for secrets that tell of themselves: those which a word
-// before them gives away are in no name.
+// text looks at names.
 func (s *imageScan) text(loc Location, text string) {
-	if text == "" {
-		return
+	if text != "" {
+		s.do(loc, func() error { return s.e.names(s.ctx, loc, text) })
 	}
-	s.do(loc, func() error {
-		u := s.e.unit(s.ctx, loc)
-		u.raw, u.known = true, true
-		err := u.bytesAt([]byte(text))
-		u.known = false
-		s.e.keep(u.finish())
-		return err
-	})
 }
 
 // file hands over what there is to look at of a file.
@@ -218,24 +202,8 @@ func (s *imageScan) xattrs(w *walked, name string) {
 		if err != nil {
 			return err
 		}
-		for _, key := range slices.Sorted(maps.Keys(all)) {
-			if structured(key) {
-				continue
-			}
-			// As a line that says what the value is called, which some rules ask for.
-			line := strings.TrimPrefix(key, "user.") + "=" + string(all[key])
-			if err := s.e.Raw(s.ctx, w.at(name, "xattr "+key), 0, strings.NewReader(line)); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.e.xattrs(s.ctx, func(where string) Location { return w.at(name, where) }, all)
 	})
-}
-
-// structured are the attributes whose values a kernel parses: they hold no text.
-func structured(key string) bool {
-	return strings.HasPrefix(key, "system.posix_acl_") || key == "security.capability" || key == "security.selinux" ||
-		key == "security.ima" || key == "security.evm"
 }
 
 // slack looks at what a file takes beyond its content.

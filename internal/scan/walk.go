@@ -20,7 +20,8 @@ type job struct {
 	open func() (io.ReadCloser, error)
 }
 
-// Dir looks at all files below a folder: a root file system or any other.
+// Dir looks at all files below a folder, with their names, link targets and
+// extended attributes: a root file system or any other.
 // Links are not followed; mount points are. A file that may not be read is a
 // note.
 func (e *Engine) Dir(ctx context.Context, dir string) error {
@@ -34,13 +35,19 @@ func (e *Engine) Dir(ctx context.Context, dir string) error {
 	}
 	return e.parallel(ctx, func(send func(job) error) error {
 		return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-			loc := Location{Path: "/" + filepath.ToSlash(name)}
+			loc := Location{Path: pathOf(name)}
 			if err != nil {
 				if name == "." {
 					return err
 				}
 				e.unread(loc, fmt.Sprintf("not looked into: %v", err))
 				return nil
+			}
+			if err := e.around(ctx, root, name, d.Type()); err != nil {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				e.unread(loc, fmt.Sprintf("attributes and names not looked into: %v", err))
 			}
 			if !d.Type().IsRegular() {
 				return nil
@@ -52,6 +59,14 @@ func (e *Engine) Dir(ctx context.Context, dir string) error {
 			return send(job{loc, st.Size(), st.Mode(), func() (io.ReadCloser, error) { return root.Open(name) }})
 		})
 	})
+}
+
+// pathOf is the path in a report of a name below a folder.
+func pathOf(name string) string {
+	if name == "." {
+		return "/"
+	}
+	return "/" + filepath.ToSlash(name)
 }
 
 // parallel looks at the files that walk sends, two at a time at least. The
