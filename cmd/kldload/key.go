@@ -199,7 +199,8 @@ func newKeyVerifyCommand(a *app) *cobra.Command {
 		Short: "Verify signatures, and the files that a provenance names",
 		Long: `Verify FILE against FILE` + evidence.SignatureSuffix + `; a provenance, NAME` + evidence.EnvelopeSuffix + `, against the signature
 in it, and each file that it names and that lies beside it against its digest.
-For a folder all of that, and every file in it must be vouched for.
+For a folder all of that and each FILE` + evidence.MinisignSuffix + `, and every file in it must be vouched for, but
+public keys (*.pub), which are not looked at, as subfolders are not.
 
 --key is the public key of whom you trust: take it from them, not from beside
 the images. Exit status 3 means that something is not as it was signed.`,

@@ -55,6 +55,15 @@ func (p Public) VerifyFile(name string) (Verified, error) {
 	return v, nil
 }
 
+// verifyMinisigned checks name against name.minisig.
+func (p Public) verifyMinisigned(name string) (Verified, error) {
+	v := Verified{File: name, By: name + MinisignSuffix}
+	if err := p.verifyMinisign(name); err != nil {
+		return v, fmt.Errorf("verifying %q: %w", name, err)
+	}
+	return v, nil
+}
+
 // open does not wait for the writer of a FIFO.
 func open(name string) (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) }
 
@@ -80,9 +89,9 @@ func (k *Key) SignFile(name string) ([]byte, error) {
 	return k.Sign(data), nil
 }
 
-// VerifyDir verifies every signature in a folder, by name. A file that none of
-// them vouches for is an error, a public key (.pub) is not, and folders are
-// left out.
+// VerifyDir verifies every signature in a folder, by name, minisign's too. A
+// file that none of them vouches for is an error, a public key (.pub) is not, and
+// folders are left out.
 func (p Public) VerifyDir(dir string) ([]Verified, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -92,10 +101,15 @@ func (p Public) VerifyDir(dir string) ([]Verified, error) {
 	vouched := map[string]bool{}
 	for _, e := range entries {
 		name, signature := strings.CutSuffix(e.Name(), SignatureSuffix)
-		if !signature && !strings.HasSuffix(name, EnvelopeSuffix) {
+		minisigned, minisign := strings.CutSuffix(e.Name(), MinisignSuffix)
+		if !signature && !minisign && !strings.HasSuffix(name, EnvelopeSuffix) {
 			continue
 		}
-		v, err := p.VerifyFile(filepath.Join(dir, name))
+		verify := p.VerifyFile
+		if minisign {
+			name, verify = minisigned, p.verifyMinisigned
+		}
+		v, err := verify(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +122,7 @@ func (p Public) VerifyDir(dir string) ([]Verified, error) {
 		return nil, fmt.Errorf("verifying %q: no signature in it", dir)
 	}
 	for _, e := range entries {
-		if !vouched[e.Name()] && !e.IsDir() && !strings.HasSuffix(e.Name(), ".pub") && !strings.HasSuffix(e.Name(), MinisignSuffix) {
+		if !vouched[e.Name()] && !e.IsDir() && !strings.HasSuffix(e.Name(), ".pub") {
 			return nil, fmt.Errorf("verifying %q: nothing vouches for %q", dir, e.Name())
 		}
 	}
