@@ -40,8 +40,9 @@ type allowEntry struct {
 // maxAllowList bounds the file, and other lists that users give.
 const maxAllowList = 1 << 20
 
-// ReadList reads a list that a user gives, whole: a regular file of 1 MiB at
-// most. It does not wait for the writer of a FIFO.
+// ReadList reads a list that a user gives, whole: 1 MiB at most, of a regular
+// file or of a pipe that the shell opened (/dev/fd/N), so that values need not
+// lie on a disk. It does not wait for the writer of a FIFO.
 func ReadList(name string) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -52,8 +53,9 @@ func ReadList(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q: want a regular file", name)
+	pipe := st.Mode()&os.ModeNamedPipe != 0 && strings.HasPrefix(name, "/dev/fd/")
+	if !st.Mode().IsRegular() && !pipe {
+		return nil, fmt.Errorf("%q: want a regular file, or <(COMMAND) of the shell", name)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxAllowList+1))
 	if err == nil && len(text) > maxAllowList {
