@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
@@ -97,7 +98,7 @@ func TestWrongKeys(t *testing.T) {
 	}
 	write(t, in("text"), []byte("no key"))
 	write(t, in("public"), k.Public.PEM())
-	write(t, in("bad"), []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"))
+	write(t, in("bad"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("AAA")}))
 	write(t, in("large"), make([]byte, maxKey+1))
 	for file, want := range map[string]string{
 		"locked": "it has a passphrase", "rsa": "want Ed25519", "old": `PEM type "RSA PRIVATE KEY"`, "text": "no PEM",

